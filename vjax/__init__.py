@@ -1,0 +1,24 @@
+"""vjax: fine-tunes Video-LLMs in JAX on labels that come from the video itself (SF2T).
+
+`vjax.load` and `vjax.fragments` are imported on first use, so that `import vjax` stays instant and
+data workers never import jax.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+__all__ = ["fragments", "load"]
+
+_HOME = {"fragments": ("vjax.fragments", None), "load": ("vjax.interop", "load")}
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'vjax' has no attribute {name!r}")
+    module, attribute = _HOME[name]
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,216 @@
+"""Training state on disk: the checkpoint set of WORKSPACE.md, by Orbax.
+
+A step is one directory that appears whole or not at all. Arrays are saved under plain names
+(`decoder/layers/attn/q/lora_a`, `1/0/mu/...`), so that no library's inner types are on disk.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+from etils import epath
+from flax import nnx
+
+from vjax.console import UserError
+
+ARRAYS = ("trainable", "optimizer")
+JSON = ("counters", "config")
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointSet:
+    """What `restore` gives. `trainable` and `optimizer` are None where nobody asked for them."""
+
+    step: int
+    trainable: Any
+    optimizer: Any
+    counters: dict
+    config: dict
+
+
+class Checkpoints:
+    """The checkpoints of one run. Reading changes nothing; saving keeps the newest few.
+
+    Args:
+      directory: made on the first save; a path or a gs:// address.
+      max_to_keep: older steps are deleted beyond it; None keeps all.
+      save_interval: `save` acts on multiples of it, in steps.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        *,
+        max_to_keep: int | None = None,
+        save_interval: int = 1,
+    ):
+        remote = "://" in str(directory)
+        self.directory = epath.Path(directory if remote else os.path.abspath(directory))
+        self.max_to_keep = max_to_keep
+        self.save_interval = save_interval
+        self._manager: ocp.CheckpointManager | None = None
+        for path in self._half_written():
+            logging.warning("%s is half-written: ignored", path)
+
+    def steps(self) -> list[int]:
+        """The whole checkpoints there are, oldest first."""
+        if not self.directory.exists():
+            return []
+        named = (path for path in self.directory.iterdir() if path.name.isdigit())
+        return sorted(int(path.name) for path in named if _is_whole(path))
+
+    def latest_step(self) -> int | None:
+        """The newest whole checkpoint, None if there is none."""
+        return max(self.steps(), default=None)
+
+    def save(
+        self,
+        step: int,
+        trainable: Any,
+        optimizer: Any,
+        counters: Mapping,
+        config: Mapping,
+        *,
+        force: bool = False,
+    ) -> bool:
+        """Saves in the background; waits only for a save that is still under way.
+
+        Args:
+          trainable, optimizer: pytrees of arrays (an nnx.State, an optax state, ...); they may be
+            donated as soon as this returns.
+          counters, config: JSON.
+          force: save whatever `save_interval` says.
+
+        Returns:
+          Whether this step is saved: not between intervals, nor where it is already there.
+        """
+        if step % self.save_interval and not force:
+            return False
+        manager = self._manager or self._open()
+        manager.wait_until_finished()
+        if step in manager.all_steps():
+            return False
+        trees = {"trainable": trainable, "optimizer": optimizer}
+        return manager.save(
+            step,
+            args=ocp.args.Composite(
+                **{name: ocp.args.StandardSave(_named(tree)) for name, tree in trees.items()},
+                counters=ocp.args.JsonSave(dict(counters)),
+                config=ocp.args.JsonSave(dict(config)),
+            ),
+            force=True,
+        )
+
+    def restore(self, step: int | None = None, *, like: Mapping[str, Any]) -> CheckpointSet:
+        """Reads a checkpoint; arrays are equal to the bit and lie as `like` says.
+
+        Args:
+          step: None for the newest.
+          like: {"trainable": tree, "optimizer": tree}, or one of them, or none. Leaves are arrays
+            or jax.ShapeDtypeStruct; each saved array goes to its leaf's sharding (the default
+            device where it has none).
+
+        Raises:
+          UserError: no such checkpoint, a broken one, or one whose arrays differ from `like` in
+            name, shape or dtype, all named.
+        """
+        self.wait()
+        found = self.steps()
+        step = max(found, default=None) if step is None else step
+        if step not in found:
+            raise UserError(
+                f"{self.directory}: no checkpoint of step {step}; found {found or 'none'}"
+            )
+        path = self.directory / str(step)
+        try:
+            with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+                values = {name: reader.restore(path / name) for name in JSON}
+            for name in ARRAYS:
+                values[name] = _read(path / name, like[name]) if name in like else None
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{path}: broken ({error}); delete it to go on from an older"
+            ) from error
+        return CheckpointSet(step=step, **values)
+
+    def wait(self):
+        """Returns when what was saved is on disk; raises what went wrong there."""
+        if self._manager is not None:
+            self._manager.wait_until_finished()
+
+    def close(self):
+        """Waits, and lets go of threads."""
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _half_written(self) -> list[epath.Path]:
+        if not self.directory.exists():
+            return []
+        steps = [path for path in self.directory.iterdir() if path.name.split(".")[0].isdigit()]
+        return sorted(path for path in steps if not (path.name.isdigit() and _is_whole(path)))
+
+    def _open(self) -> ocp.CheckpointManager:
+        # one of them would count as the newest step
+        for path in self._half_written():
+            path.rmtree()
+        options = ocp.CheckpointManagerOptions(max_to_keep=self.max_to_keep)
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        return self._manager
+
+
+def _is_whole(step: epath.Path) -> bool:
+    return all((step / name).exists() for name in (*ARRAYS, *JSON, "_CHECKPOINT_METADATA"))
+
+
+def _is_variable(leaf) -> bool:
+    return isinstance(leaf, nnx.Variable)
+
+
+def _named(tree) -> dict[str, jax.Array]:
+    """name -> array (or ShapeDtypeStruct), in the order in which `jax.tree` sees the leaves."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_variable)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): (
+            leaf.get_value() if _is_variable(leaf) else leaf
+        )
+        for path, leaf in leaves
+    }
+
+
+def _read(path: epath.Path, like) -> Any:
+    """The saved arrays of one item, in the tree and on the devices of `like`."""
+    want = _named(like)
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        there = reader.metadata(path).item_metadata.tree
+        problems = [f"only in the checkpoint: {name}" for name in there.keys() - want.keys()]
+        problems += [f"not in the checkpoint: {name}" for name in want.keys() - there.keys()]
+        for name in there.keys() & want.keys():
+            saved, asked = ((tuple(x.shape), str(x.dtype)) for x in (there[name], want[name]))
+            if saved != asked:
+                problems.append(f"{name}: saved {saved}, asked for {asked}")
+        if problems:
+            raise UserError(f"{path} holds other arrays\n  " + "\n  ".join(sorted(problems)))
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        target = {
+            name: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None) or here
+            )
+            for name, leaf in want.items()
+        }
+        values = reader.restore(path, args=ocp.args.StandardRestore(target))
+    old, treedef = jax.tree_util.tree_flatten(like, is_leaf=_is_variable)
+    new = (values[name] for name in want)
+    return jax.tree_util.tree_unflatten(
+        treedef, [o.replace(n) if _is_variable(o) else n for o, n in zip(old, new, strict=True)]
+    )

@@ -1,0 +1,379 @@
+"""The config door: a ConfigDict goes in, frozen and checked dataclasses come out.
+
+An experiment file gives `get_config(arg)`, which starts from `defaults()` and changes what it is
+about; the command line may override any field (`--config.lora.rank=32`). `freeze` then checks every
+name, type and value, so that the code behind it reads plain attributes and checks nothing.
+
+A new field is one line in its group below. Lists are tuples; on the command line
+`--config.optim.groups="('tower/.*=0.1','projector/.*=0')"`.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import os
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from ml_collections import ConfigDict
+
+from vjax.console import UserError
+
+
+class ConfigError(UserError):
+    """A config key or value that is wrong; the message names it and what would be right."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number, both included; above=True leaves `low` itself out."""
+
+    low: float
+    high: float = float("inf")
+    above: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (value > self.low if self.above else value >= self.low) and value <= self.high
+
+    def __str__(self) -> str:
+        low = f"{'more than' if self.above else 'at least'} {self.low:g}"
+        return low if self.high == float("inf") else f"{low} and at most {self.high:g}"
+
+
+class Regex:
+    """Marks a str that must compile as a regular expression."""
+
+
+Count = Annotated[int, Range(0)]
+Positive = Annotated[int, Range(1)]
+Share = Annotated[float, Range(0, 1)]
+NotNegative = Annotated[float, Range(0)]
+AboveZero = Annotated[float, Range(0, above=True)]
+Pattern = Annotated[str, Regex]
+
+
+@dataclass(frozen=True)
+class Model:
+    path: str = ""  # a folder; "" = the shipped vjax-tiny, "random" = its spec with random weights
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation
+
+
+@dataclass(frozen=True)
+class Data:
+    source: Literal["sample", "procedural", "folder"] = "sample"
+    clips: str = ""  # a folder of videos; makes the source `folder`
+    on_bad_clip: Literal["error", "skip"] = "error"
+    max_bad_share: Share = 0.1  # skipped clips beyond this share stop the run
+    procedural_clips: Count = 300  # for training
+    procedural_share: Share = 0.5  # of training items
+    procedural_eval_clips: Count = 160
+    window_min_s: AboveZero = 2.0
+    window_max_s: AboveZero = 4.0
+    store_size: Annotated[int, Range(16)] = 96  # side in pixels of stored frames
+    resize: Literal["reference", "swscale"] = "swscale"
+    workers: Count = 2  # decode processes, 0 = in this one
+    read_threads: Positive = 4
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Shares of the five tasks, relative to each other."""
+
+    counting: NotNegative = 1.0
+    consistency: NotNegative = 1.0
+    localization: NotNegative = 1.0
+    disorder: NotNegative = 1.0
+    rearrangement: NotNegative = 1.0
+
+
+@dataclass(frozen=True)
+class Fragments:
+    sampler: Literal["motion", "ssim", "uniform", "random"] = "motion"
+    power: AboveZero = 0.5  # exponent of the motion curve
+    tau: Annotated[float, Range(0, 1)] = 10 / 255  # grey difference that tells two frames apart
+    mcq_share: Share = 0.5
+    weights: Weights = field(default_factory=Weights)
+
+
+@dataclass(frozen=True)
+class Lora:
+    rank: Positive = 16
+    alpha: AboveZero = 32.0
+    dropout: Annotated[float, Range(0, 0.99)] = 0.0
+    targets: Pattern = ".*"  # of layer paths such as decoder/layers/attn/q, matched in full
+
+
+@dataclass(frozen=True)
+class Optim:
+    lr: AboveZero = 1e-3
+    warmup: Share = 0.05  # of the steps
+    schedule: Literal["cosine", "constant", "linear"] = "cosine"
+    b1: Annotated[float, Range(0, 0.9999)] = 0.9
+    b2: Annotated[float, Range(0, 0.99999)] = 0.999
+    eps: AboveZero = 1e-8
+    weight_decay: NotNegative = 0.0
+    clip_norm: NotNegative = 1.0  # 0 = no clipping
+    groups: tuple[str, ...] = ()  # "REGEX=MULTIPLIER" of the learning rate, first match counts
+
+
+@dataclass(frozen=True)
+class Train:
+    steps: Positive = 1000
+    batch_size: Positive = 32  # rows of one micro-batch
+    accumulate: Positive = 1  # micro-batches of one step
+    trainable: Pattern = "lora"  # the adapter, or a regex over parameter paths
+    remat: bool = False
+    log_every: Positive = 10
+    control: Literal["none", "shuffle_labels"] = "none"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    every: Positive = 200  # steps
+    max_to_keep: Positive = 2
+    save_on_exit: bool = True
+
+
+@dataclass(frozen=True)
+class Eval:
+    items_procedural: Count = 300  # per task
+    items_real: Count = 150  # per task
+    items_scene: Count = 400  # in all
+    batch_size: Positive = 32
+    seed: Count = 1
+    control: Literal["none", "blank", "no_order"] = "none"
+    bootstrap: Positive = 1000  # resamples of the intervals
+
+
+@dataclass(frozen=True)
+class MeshShape:
+    """Devices along each mesh axis; their product is the number of devices used."""
+
+    data: Positive = 1
+    fsdp: Positive = 1
+    context: Positive = 1
+    tensor: Positive = 1
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run. What a group's fields mean stands beside them."""
+
+    name: str = ""  # of the experiment; its file's name when empty
+    preset: str = ""  # the file's argument when empty, or `default`
+    seed: Count = 0
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    fragments: Fragments = field(default_factory=Fragments)
+    lora: Lora = field(default_factory=Lora)
+    optim: Optim = field(default_factory=Optim)
+    train: Train = field(default_factory=Train)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    eval: Eval = field(default_factory=Eval)
+    mesh: MeshShape = field(default_factory=MeshShape)
+
+
+# ---- in and out ----------------------------------------------------------------------------------
+
+
+def defaults() -> ConfigDict:
+    """Every field at its default, locked: what `get_config` starts from.
+
+    Assigning an unknown key to it raises AttributeError, another type TypeError.
+    """
+    return ConfigDict(to_dict(Config()), convert_dict=True).lock()
+
+
+def freeze(values: Mapping | ConfigDict) -> Config:
+    """Checks a config and freezes it; keys that are absent take their default.
+
+    Setting data.clips makes data.source `folder`.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one), a value of another type, out of
+            its range or not among its choices, a regex that does not compile, or values that
+            contradict each other.
+    """
+    config = _freeze(Config, dict(values), "")
+    if config.data.clips and config.data.source == "sample":
+        data = dataclasses.replace(config.data, source="folder")
+        config = dataclasses.replace(config, data=data)
+    _check_together(config)
+    return config
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain nested dict."""
+    return dataclasses.asdict(config)
+
+
+def to_json(config: Config) -> str:
+    """JSON text, indented; `freeze(json.loads(text))` gives the config back."""
+    return json.dumps(to_dict(config), indent=2) + "\n"
+
+
+def flatten(values: Mapping, prefix: str = "") -> dict[str, Any]:
+    """{"lora": {"rank": 8}} -> {"lora.rank": 8}."""
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+KEYS = tuple(flatten(to_dict(Config())))
+GROUPS = tuple(dict.fromkeys(key.rpartition(".")[0] for key in KEYS if "." in key))
+
+
+def diff(a: Config, b: Config) -> list[str]:
+    """Dotted keys whose values differ, in the order of the fields."""
+    one, two = flatten(to_dict(a)), flatten(to_dict(b))
+    return [key for key in KEYS if one[key] != two[key]]
+
+
+def describe_diff(a: Config, b: Config) -> str:
+    """One indented line per key that differs: `lora.rank: 8 -> 16`."""
+    one, two = flatten(to_dict(a)), flatten(to_dict(b))
+    return "\n".join(f"  {key}: {one[key]!r} -> {two[key]!r}" for key in diff(a, b))
+
+
+def override_hash(config: Config, base: Config) -> str:
+    """8 hex digits (blake2b) of what differs from `base`; "" when nothing does."""
+    flat = flatten(to_dict(config))
+    changed = {key: flat[key] for key in diff(config, base)}
+    text = json.dumps(changed, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest() if changed else ""
+
+
+def workdir(config: Config, base: Config) -> Path:
+    """`runs/NAME-PRESET`, with `-HASH8` of the overrides where there are any."""
+    parts = (config.name, config.preset, override_hash(config, base))
+    return Path("runs") / "-".join(part for part in parts if part)
+
+
+def cache_root() -> Path:
+    """`$XDG_CACHE_HOME/vjax`: clips, weights, compiled programs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vjax"
+
+
+def check_key(key: str):
+    """Raises ConfigError unless `key` ("lora.rank") names a field."""
+    if key in KEYS:
+        return
+    fields = [k for k in KEYS if k.startswith(key + ".")]
+    if fields:
+        raise ConfigError(f"config key {key} is a group; set one of {', '.join(fields)}")
+    raise ConfigError(f"unknown config key {key}; did you mean {nearest(key)}?")
+
+
+def nearest(key: str) -> str:
+    """The known key or group most like `key`, by the whole name and by its last part."""
+
+    def likeness(known: str) -> float:
+        whole = difflib.SequenceMatcher(None, key, known).ratio()
+        last = difflib.SequenceMatcher(None, key.split(".")[-1], known.split(".")[-1]).ratio()
+        return whole + last
+
+    return max((*KEYS, *GROUPS), key=likeness)
+
+
+def check_value(key: str, value: Any):
+    """Raises ConfigError unless `value` suits the field named by the dotted key."""
+    *groups, name = key.split(".")
+    cls = Config
+    for group in groups:
+        cls = typing.get_type_hints(cls)[group]
+    _value(typing.get_type_hints(cls, include_extras=True)[name], value, key)
+
+
+# ---- checks --------------------------------------------------------------------------------------
+
+
+def _freeze(cls: type, values: Mapping, prefix: str):
+    hints = typing.get_type_hints(cls, include_extras=True)
+    for key in values:
+        if key not in hints:
+            raise ConfigError(
+                f"unknown config key {prefix}{key}; did you mean {nearest(f'{prefix}{key}')}?"
+            )
+    return cls(**{key: _value(hints[key], value, prefix + key) for key, value in values.items()})
+
+
+def _value(hint: Any, value: Any, key: str):
+    """`value` as the type `hint` asks for, or ConfigError."""
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping | ConfigDict):
+            raise ConfigError(f"config key {key} is a group of fields, got {value!r}")
+        return _freeze(hint, dict(value), key + ".")
+    rules: tuple = ()
+    if typing.get_origin(hint) is Annotated:
+        hint, *rules = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise ConfigError(f"config key {key} is one of {', '.join(choices)}; got {value!r}")
+        return value
+    if typing.get_origin(hint) is tuple:
+        item = typing.get_args(hint)[0]
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"config key {key} takes a tuple of {item.__name__}, got {value!r}")
+        return tuple(_value(item, v, f"{key}[{i}]") for i, v in enumerate(value))
+    whole = hint is float and isinstance(value, int) and not isinstance(value, bool)
+    if whole:
+        value = float(value)
+    if type(value) is not hint:
+        raise ConfigError(f"config key {key} takes {_TYPES[hint]}, got {value!r}")
+    for rule in rules:
+        if isinstance(rule, Range) and value not in rule:
+            raise ConfigError(f"config key {key} must be {rule}; got {value}")
+        if rule is Regex:
+            _compile(key, value)
+    return value
+
+
+_TYPES = types.MappingProxyType(
+    {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
+)
+
+
+def _compile(key: str, pattern: str):
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(
+            f"config key {key}: {pattern!r} is no regular expression: {error}"
+        ) from None
+
+
+def _check_together(config: Config):
+    data = config.data
+    if data.source == "folder" and not data.clips:
+        raise ConfigError("data.source=folder needs a folder of videos: --config.data.clips=DIR")
+    if data.source == "procedural" and data.clips:
+        raise ConfigError(f"data.source=procedural contradicts data.clips={data.clips!r}: drop one")
+    if data.window_min_s > data.window_max_s:
+        raise ConfigError(
+            f"data.window_min_s={data.window_min_s:g} is more than "
+            f"data.window_max_s={data.window_max_s:g}"
+        )
+    if not any(dataclasses.asdict(config.fragments.weights).values()):
+        raise ConfigError("fragments.weights: all five are 0; leave at least one task")
+    for i, group in enumerate(config.optim.groups):
+        pattern, equals, multiplier = group.rpartition("=")
+        _compile(f"optim.groups[{i}]", pattern)
+        try:
+            good = equals and float(multiplier) >= 0
+        except ValueError:
+            good = False
+        if not good:
+            raise ConfigError(
+                f"config key optim.groups[{i}] is REGEX=MULTIPLIER (tower/.*=0.1); got {group!r}"
+            )

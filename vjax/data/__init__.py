@@ -1,0 +1,1 @@
+"""From fragments to batches: items, the batch plan, collation, the Grain pipeline."""

@@ -1,0 +1,120 @@
+"""Encoded examples -> the batch dict of WORKSPACE.md."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from vjax.prompts.chat import Encoded
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Static sizes of a batch: one compiled program each.
+
+    Attributes:
+      rows: B; length: T; images: V, slots of the vision buffer; image_size: H = W in pixels;
+      patches: P, vision tokens of an image.
+    """
+
+    rows: int
+    length: int
+    images: int
+    image_size: int
+    patches: int
+
+
+def to_model_size(image: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [H, W, 3] -> uint8 [size, size, 3]: area average for whole factors, Pillow bicubic otherwise."""
+    H, W, _ = image.shape
+    if (H, W) == (size, size):
+        return image
+    if H % size == 0 and W % size == 0:
+        a, b = H // size, W // size
+        total = image.reshape(size, a, size, b, 3).astype(np.uint32).sum((1, 3))
+        return ((total + a * b // 2) // (a * b)).astype(np.uint8)
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def pack(lengths: Sequence[int], length: int) -> list[list[int]]:
+    """First-fit decreasing: which examples share a row of `length` tokens; ties in the order given.
+
+    Raises:
+      ValueError: an example longer than a row.
+    """
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for n in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
+        if lengths[n] > length:
+            raise ValueError(f"example {n}: {lengths[n]} tokens do not fit a row of {length}")
+        row = next((r for r, left in enumerate(room) if left >= lengths[n]), None)
+        if row is None:
+            row = len(rows)
+            rows.append([])
+            room.append(length)
+        rows[row].append(n)
+        room[row] -= lengths[n]
+    return rows
+
+
+def collate(
+    rows: Sequence[Sequence[Encoded]],
+    shape: Shape,
+    *,
+    image_token_id: int,
+    pad_token_id: int,
+    items: Sequence[int] | None = None,
+) -> dict[str, np.ndarray]:
+    """Examples to the batch dict: those of a row one after another as segments, all pictures in one buffer.
+
+    Args:
+      rows: the examples of each row; rows that are absent up to `shape.rows` are padding.
+      items: the `item` field, one number a row.
+
+    Raises:
+      ValueError: more rows, tokens in a row or pictures than the shape has room for, or image tokens
+        that do not match the pictures.
+    """
+    B, T, P = shape.rows, shape.length, shape.patches
+    if len(rows) > B:
+        raise ValueError(f"{len(rows)} rows do not fit a batch of {B}")
+    batch = {
+        "tokens": np.full((B, T), pad_token_id, np.int32),
+        "targets": np.full((B, T), pad_token_id, np.int32),
+        "loss_weights": np.zeros((B, T), np.float32),
+        "positions": np.zeros((B, T), np.int32),
+        "segment_ids": np.zeros((B, T), np.int32),
+        "vision_index": np.full((B, T), -1, np.int32),
+        "images": np.zeros((shape.images, shape.image_size, shape.image_size, 3), np.uint8),
+        "item": np.full((B,), -1, np.int64),
+    }
+    slot = 0
+    for b, row in enumerate(rows):
+        at = 0
+        for segment, example in enumerate(row, 1):
+            n = len(example.tokens)
+            if at + n > T:
+                raise ValueError(f"row {b}: {at + n} tokens do not fit a length of {T}")
+            if slot + len(example.images) > shape.images:
+                raise ValueError(f"row {b}: the vision buffer of {shape.images} pictures is full")
+            here = slice(at, at + n)
+            batch["tokens"][b, here] = example.tokens
+            # the last token of a segment predicts nothing: the next one belongs to another example
+            batch["targets"][b, at : at + n - 1] = example.tokens[1:]
+            batch["loss_weights"][b, at : at + n - 1] = example.answer[1:]
+            batch["positions"][b, here] = np.arange(n)
+            batch["segment_ids"][b, here] = segment
+            vision = at + np.flatnonzero(example.tokens == image_token_id)
+            if len(vision) != len(example.images) * P:
+                raise ValueError(
+                    f"row {b}: {len(vision)} image tokens for {len(example.images)} pictures of {P} tokens"
+                )
+            batch["vision_index"][b, vision] = slot * P + np.arange(len(vision))
+            for image in example.images:
+                batch["images"][slot] = to_model_size(image, shape.image_size)
+                slot += 1
+            at += n
+        if row and items is not None:
+            batch["item"][b] = items[b]
+    return batch

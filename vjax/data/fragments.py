@@ -1,0 +1,76 @@
+"""Fragment batches: from a batch number to numpy arrays, by way of plan, prompt, tokens and packing."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from vjax.data.collate import Shape, collate, pack
+from vjax.data.items import FragmentItem
+from vjax.data.plan import TrainPlan
+from vjax.prompts.chat import Chat
+from vjax.video.frames import Clip
+from vjax.video.rng import philox
+
+ROW_TOKENS = 128
+
+
+class Lengths:
+    """Tokens of an item, looked up by its wording: rendering one of a kind tells them all."""
+
+    def __init__(self, chat: Chat, clip_of: Callable[[str], Clip]):
+        self.chat, self.clip_of, self.known = chat, clip_of, {}
+
+    def __call__(self, item: FragmentItem) -> int:
+        record = item.record
+        kind = (record.task, record.variant, record.form, record.template, record.M, len(record.options))
+        if kind not in self.known:
+            self.known[kind] = len(self.chat.encode(item.prompt(self.clip_of)).tokens)
+        return self.known[kind]
+
+
+@dataclasses.dataclass(frozen=True)
+class FragmentBatches:
+    """`batches(i)` is batch i of the plan: a pure function of i.
+
+    Attributes:
+      plan: which items.
+      chat: prompts to tokens.
+      shape: static shape of every micro-batch.
+      pad_token_id: of the model spec.
+      accumulate: micro-batches a step; with more than one, every field has them as leading axis.
+      shuffle_labels: the control that must not learn: answers are replaced by a random candidate.
+    """
+
+    plan: TrainPlan
+    chat: Chat
+    shape: Shape
+    pad_token_id: int
+    accumulate: int = 1
+    shuffle_labels: bool = False
+
+    def __call__(self, i: int) -> dict[str, np.ndarray]:
+        if self.accumulate == 1:
+            return self._micro(i)
+        parts = [self._micro(i * self.accumulate + n) for n in range(self.accumulate)]
+        return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+
+    def _micro(self, i: int) -> dict[str, np.ndarray]:
+        items = [(n, item) for n, item in enumerate(self.plan.batch(i)) if item is not None]
+        encoded = [self.chat.encode(self._prompt(item)) for _, item in items]
+        rows = pack([len(example.tokens) for example in encoded], self.shape.length)
+        return collate(
+            [[encoded[n] for n in row] for row in rows],
+            self.shape,
+            image_token_id=self.chat.image_token_id,
+            pad_token_id=self.pad_token_id,
+            items=[i * self.plan.batch_size + items[row[0]][0] for row in rows],
+        )
+
+    def _prompt(self, item: FragmentItem):
+        prompt = item.prompt(self.plan.clip_of)
+        if self.shuffle_labels:
+            rng = philox("shuffle_labels", self.plan.cfg.seed, item.id)
+            answer = prompt.candidates[int(rng.integers(len(prompt.candidates)))]
+            prompt = dataclasses.replace(prompt, answer=answer)
+        return prompt

@@ -1,0 +1,162 @@
+"""Which items make batch i: a pure function of (seed, epoch, i) and of the clips, before any pixel is read."""
+
+import dataclasses
+import functools
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+from vjax.data.collate import Shape, pack
+from vjax.data.items import FragmentItem
+from vjax.fragments import TASKS, Drop, FragmentConfig, Record, make_records
+from vjax.video.frames import Clip
+from vjax.video.rng import philox
+
+SOURCES = ("real", "procedural")
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """All items of one epoch, dealt into batches."""
+
+    batches: tuple[tuple[FragmentItem | None, ...], ...]
+    drops: tuple[Drop, ...]
+
+
+class TrainPlan:
+    """Fragment items of many clips, mixed and dealt into batches.
+
+    Every epoch draws fresh sets from the same clips. An epoch has the same number of batches as the
+    first, so that batch i belongs to epoch i // len(first epoch) without building those between.
+
+    Args:
+      keys: store keys of the clips of each source ("real", "procedural"); empty sources are left out.
+      clip_of: key -> Clip (pixels decide what is decidable).
+      cfg: how fragments are drawn; its seed is the plan's.
+      weights: share of each task among items, relative.
+      procedural_share: share of items that come from procedural clips, where both sources are there.
+      batch_size: items of a batch.
+      length_of: tokens of an item, known without its pixels.
+    """
+
+    def __init__(
+        self,
+        keys: Mapping[str, Sequence[str]],
+        clip_of: Callable[[str], Clip],
+        cfg: FragmentConfig,
+        *,
+        weights: Mapping[str, float],
+        procedural_share: float,
+        batch_size: int,
+        length_of: Callable[[FragmentItem], int],
+    ):
+        self.length_of = length_of
+        self.keys = {source: tuple(keys.get(source, ())) for source in SOURCES if keys.get(source)}
+        if not self.keys:
+            raise ValueError("no clip to train on: both the real and the procedural list are empty")
+        self.clip_of = clip_of
+        self.cfg = cfg
+        self.batch_size = batch_size
+        share = {"real": 1 - procedural_share, "procedural": procedural_share}
+        share = {source: share[source] if len(self.keys) > 1 else 1.0 for source in self.keys}
+        total = sum(weights[task] for task in TASKS)
+        self.share = {
+            (source, task): share[source] * weights[task] / total
+            for source in self.keys
+            for task in TASKS
+            if share[source] * weights[task] > 0
+        }
+        self.epoch = functools.lru_cache(maxsize=2)(self._epoch)
+
+    def _records(self, epoch: int) -> tuple[dict[tuple[str, str], list[FragmentItem]], list[Drop]]:
+        cells: dict[tuple[str, str], list[FragmentItem]] = defaultdict(list)
+        drops = []
+        for source, keys in self.keys.items():
+            for key in keys:
+                records, drop = make_records(self.clip_of(key), self.cfg, epoch)
+                if drop is not None:
+                    drops.append(drop)
+                for record in records:
+                    cells[source, record.task].append(FragmentItem(record, key))
+        return cells, drops
+
+    @functools.cached_property
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Items an epoch takes from each (source, task): as many as the shares allow without repeating."""
+        cells, drops = self._first
+        empty = [cell for cell in self.share if not cells[cell]]
+        if empty:
+            dropped = "; ".join(str(drop) for drop in drops[:3])
+            raise ValueError(f"no {empty[0][1]} item could be drawn from {empty[0][0]} clips: {dropped}")
+        total = min(len(cells[cell]) / share for cell, share in self.share.items())
+        return {cell: max(1, math.floor(total * share)) for cell, share in self.share.items()}
+
+    @functools.cached_property
+    def _first(self):
+        return self._records(0)
+
+    @functools.cached_property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(sum(self.counts.values()) / self.batch_size)
+
+    def _epoch(self, epoch: int) -> Epoch:
+        cells, drops = self._first if epoch == 0 else self._records(epoch)
+        rng = philox("plan", self.cfg.seed, epoch)
+        items: list[FragmentItem] = []
+        for cell, count in self.counts.items():
+            # a cell that later drops made smaller starts again at its beginning
+            order = rng.permutation(len(cells[cell])) if cells[cell] else []
+            items += [cells[cell][order[n % len(order)]] for n in range(count if len(order) else 0)]
+        items = [items[n] for n in rng.permutation(len(items))]
+        # dealt like cards from a sorted deck: batches then differ by at most 4 pictures and little in
+        # length, so that one static shape fits all, and their tasks are even
+        items.sort(key=lambda item: (item.images, self.length_of(item), item.record.task))
+        n = self.steps_per_epoch
+        dealt: list[list[FragmentItem | None]] = [items[b::n] for b in range(n)]
+        batches = []
+        for b in rng.permutation(n):
+            order = rng.permutation(len(dealt[b]))
+            rows = [dealt[b][k] for k in order][: self.batch_size]
+            batches.append(tuple(rows + [None] * (self.batch_size - len(rows))))
+        return Epoch(tuple(batches), tuple(drops))
+
+    def batch(self, i: int) -> tuple[FragmentItem | None, ...]:
+        """The items of batch i (counted over all epochs); None where the last ones ran out."""
+        epoch, step = divmod(i, self.steps_per_epoch)
+        return self.epoch(epoch).batches[step]
+
+    def shape(self, length: int, *, image_size: int, patches: int) -> Shape:
+        """The static shape that every batch fits: rows of `length` tokens, packed."""
+        first = [[item for item in batch if item] for batch in self.epoch(0).batches]
+        images = max(sum(item.images for item in batch) for batch in first)
+        rows = max(len(pack([self.length_of(item) for item in batch], length)) for batch in first)
+        # later epochs draw other variants and wordings: leave room for one item in sixteen
+        spare = 1 + self.batch_size // 16
+        return Shape(rows + spare // 2 + 1, length, images + spare, image_size, patches)
+
+    def histogram(self) -> list[tuple[str, str, int]]:
+        """(source, task, items of an epoch)."""
+        return [(source, task, count) for (source, task), count in self.counts.items()]
+
+
+def eval_records(
+    keys: Sequence[str], clip_of: Callable[[str], Clip], cfg: FragmentConfig, per_task: int
+) -> tuple[list[FragmentItem], list[Drop]]:
+    """At least `per_task` items of each task where the clips give them, evenly over clips.
+
+    Clips are taken in the order given; when one pass is not enough, further passes draw fresh sets
+    of the same clips (their epoch in the id). Groups of clips are visited in turn.
+    """
+    items: dict[str, list[FragmentItem]] = {task: [] for task in TASKS}
+    drops: dict[str, Drop] = {}
+    for epoch in range(8):
+        for key in keys:
+            if min(len(found) for found in items.values()) >= per_task:
+                break
+            records: list[Record]
+            records, drop = make_records(clip_of(key), cfg, epoch)
+            if drop is not None:
+                drops.setdefault(drop.video_id, drop)
+            for record in records:
+                items[record.task].append(FragmentItem(record, key))
+    return [item for found in items.values() for item in found[:per_task]], list(drops.values())

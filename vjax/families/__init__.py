@@ -1,0 +1,5 @@
+"""Checkpoint families: a spec from config.json and a weight-name map. Data, not classes; no jax here."""
+
+from vjax.families.registry import family_of, read_spec
+
+__all__ = ["family_of", "read_spec"]

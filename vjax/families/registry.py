@@ -1,0 +1,30 @@
+"""Which family a checkpoint folder belongs to."""
+
+import json
+import pathlib
+import types
+
+from vjax.families import llava
+from vjax.families.spec import ModelSpec
+
+FAMILIES: dict[str, types.ModuleType] = {"llava": llava}
+
+
+def family_of(model_type: str) -> types.ModuleType:
+    """The family module for a config.json `model_type`.
+
+    Raises:
+      ValueError: an unknown `model_type`, with the list of known ones.
+    """
+    if model_type not in FAMILIES:
+        raise ValueError(f"config.json: model_type {model_type!r} is not known; known: {', '.join(sorted(FAMILIES))}")
+    return FAMILIES[model_type]
+
+
+def read_spec(folder: str | pathlib.Path) -> ModelSpec:
+    """The model spec of a Hugging-Face-style checkpoint folder."""
+    path = pathlib.Path(folder) / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no config.json; a checkpoint is a Hugging-Face-style folder")
+    config = json.loads(path.read_text())
+    return family_of(config.get("model_type", "")).spec(config)

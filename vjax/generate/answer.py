@@ -1,0 +1,51 @@
+"""One call for evals and chat: scores of the candidates and the greedy answer."""
+
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from vjax.generate.greedy import greedy
+from vjax.generate.prefill import prefill
+from vjax.generate.score import candidate_logprobs
+
+AnyArray = Array | np.ndarray
+PROMPT = ("tokens", "positions", "segment_ids", "vision_index", "images")
+
+
+def answer(
+    model_parts: tuple,
+    batch: Mapping[str, AnyArray],
+    candidates: tuple[Int[AnyArray, "B C A"], Bool[AnyArray, "B C A"]],
+    max_new_tokens: int,
+    *,
+    dtype=jnp.float32,
+) -> tuple[Float[Array, "B C"], Int[Array, "B max_new_tokens"]]:
+    """Reads each prompt once, then scores its candidates and writes its answer.
+
+    Compiled once per shape of the arguments (and per model, `max_new_tokens` and `dtype`).
+
+    Args:
+      model_parts: (graphdef, state, ...) as `nnx.split` gives them, in any number of states.
+      batch: the batch dict of WORKSPACE.md, one prompt a row, padded right; more keys may be there.
+      candidates: tokens and mask, see `candidate_logprobs`; a letter of an MCQ is one token.
+      max_new_tokens: 0 for scores only.
+
+    Returns:
+      log-probabilities of the candidates, float32, and the greedy tokens (see `greedy`).
+    """
+    graphdef, *states = model_parts
+    prompts = {name: batch[name] for name in PROMPT}
+    return _answer(graphdef, max_new_tokens, dtype, states, prompts, *candidates)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _answer(graphdef, max_new_tokens, dtype, states, batch, tokens, mask):
+    model = nnx.merge(graphdef, *states)
+    prompt = prefill(model, batch, dtype=dtype)
+    scores = candidate_logprobs(model, prompt, tokens, mask)
+    return scores, greedy(model, prompt, max_new_tokens)

@@ -1,0 +1,16 @@
+"""Weights in and out: safetensors folders, PEFT adapters, and the door for parity tests."""
+
+from vjax.interop.load import load, load_weights
+from vjax.interop.peft import load_adapter, merge, save_adapter
+from vjax.interop.reference import reference_logits
+from vjax.interop.save import save_model
+
+__all__ = [
+    "load",
+    "load_adapter",
+    "load_weights",
+    "merge",
+    "reference_logits",
+    "save_adapter",
+    "save_model",
+]

@@ -1,0 +1,89 @@
+"""The model of a run: base weights, adapter, tokenizer and video spec, as train, eval and export need it."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+import vjax
+from vjax.config import Config
+from vjax.console import UserError, table
+from vjax.families import read_spec
+from vjax.families.spec import ModelSpec, VideoSpec
+from vjax.interop.load import load_weights
+from vjax.models import lora
+from vjax.models.video_llm import VideoLLM
+from vjax.prompts.chat import Chat
+
+TINY = Path(vjax.__file__).parent / "presets" / "vjax-tiny"
+
+
+@dataclasses.dataclass
+class Loaded:
+    """A model in parts: `nnx.merge(graphdef, trainable, frozen)` puts it together."""
+
+    folder: Path
+    spec: ModelSpec
+    video: VideoSpec
+    chat: Chat
+    graphdef: nnx.GraphDef
+    trainable: nnx.State
+    frozen: nnx.State
+
+    def model(self) -> VideoLLM:
+        return nnx.merge(self.graphdef, self.trainable, self.frozen)
+
+
+def load(config: Config) -> Loaded:
+    """Base weights from config.model.path, and fresh adapters (B = 0) where config.train.trainable is `lora`.
+
+    Raises:
+      UserError: no such checkpoint, or patterns that match nothing.
+    """
+    folder = Path(config.model.path) if config.model.path not in ("", "random") else TINY
+    try:
+        spec = read_spec(folder)
+        video = VideoSpec(**json.loads((folder / "video_spec.json").read_text()))
+        rngs = nnx.Rngs(config.seed)
+        model = VideoLLM(spec, rngs=rngs) if config.model.path == "random" else load_weights(folder, spec)
+        if config.train.trainable == "lora":
+            options = config.lora
+            lora.add(
+                model, rank=options.rank, alpha=options.alpha, dropout=options.dropout, targets=options.targets,
+                rngs=nnx.Rngs(config.seed + 1),
+            )
+        graphdef, trainable, frozen = nnx.split(model, lora.trainable_filter(config.train.trainable), ...)
+    except (ValueError, FileNotFoundError) as error:
+        raise UserError(str(error)) from error
+    if not jax.tree.leaves(trainable):
+        raise UserError(f"train.trainable {config.train.trainable!r} matches no parameter")
+    return Loaded(folder, spec, video, Chat.from_folder(folder, spec), graphdef, trainable, frozen)
+
+
+def parameter_table(loaded: Loaded) -> str:
+    """Every parameter group with shape, count, dtype and whether it trains."""
+    rows = []
+    for state, what in ((loaded.trainable, "trainable"), (loaded.frozen, "frozen")):
+        groups: dict[str, list[jax.Array]] = {}
+        for path, leaf in nnx.to_flat_state(state):
+            name = lora.path_str(path)
+            group = re.sub(r"/(q|k|v|o|gate|up|down|fc1|fc2|norm\d?|kernel|bias|scale)(?=/|$)", "", name)
+            groups.setdefault(group, []).append(leaf[...])
+        for group, leaves in groups.items():
+            shapes = " ".join(dict.fromkeys("x".join(map(str, leaf.shape)) for leaf in leaves))
+            shapes = shapes if len(shapes) <= 48 else shapes[:45] + "..."
+            rows.append((group, shapes, sum(leaf.size for leaf in leaves), str(leaves[0].dtype), what))
+    total = {what: sum(row[2] for row in rows if row[4] == what) for what in ("trainable", "frozen")}
+    share = total["trainable"] / max(1, sum(total.values()))
+    return (
+        table(("parameters", "shapes", "count", "dtype", "state"), rows)
+        + f"\ntrainable {total['trainable']:,} ({share:.1%}), frozen {total['frozen']:,}"
+    )
+
+
+def dtype_of(config: Config):
+    return jnp.dtype(config.model.dtype)

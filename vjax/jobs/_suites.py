@@ -1,0 +1,75 @@
+"""The suites of a run: fragments on held-out real and procedural clips, scene questions on procedural ones."""
+
+from collections.abc import Sequence
+
+from vjax.config import Config
+from vjax.console import progress, say
+from vjax.data.items import SceneItem
+from vjax.data.plan import eval_records
+from vjax.evals.items import ItemResult
+from vjax.evals.run import Item, evaluate
+from vjax.families.spec import VideoSpec
+from vjax.fragments import Drop, FragmentConfig, label_histogram
+from vjax.jobs._corpus import Corpus
+from vjax.jobs._model import Loaded, dtype_of
+from vjax.video.rng import philox
+from vjax.video.world import questions
+
+SCENE_FRAMES = 6
+
+
+def fragment_config(config: Config, video: VideoSpec, seed: int) -> FragmentConfig:
+    options = config.fragments
+    return FragmentConfig(
+        seed=seed, sampler=options.sampler, power=options.power, tau=options.tau, model_size=video.image_size,
+        mcq_share=options.mcq_share,
+    )
+
+
+def make(config: Config, corpus: Corpus, video: VideoSpec) -> tuple[dict[str, Sequence[Item]], list[Drop]]:
+    """Items by suite name, and clips that gave none. Says how many there are and how answers are spread."""
+    suites: dict[str, Sequence[Item]] = {}
+    drops: list[Drop] = []
+    cfg = fragment_config(config, video, config.eval.seed)
+    wanted = {"real": config.eval.items_real, "procedural": config.eval.items_procedural}
+    for source, keys in corpus.heldout.items():
+        if not (wanted[source] and keys):
+            continue
+        order = philox("eval", config.eval.seed, source).permutation(len(keys))
+        items, lost = eval_records([keys[n] for n in order], corpus.clip_of, cfg, wanted[source])
+        drops += lost
+        suites[f"fragments/{source}"] = items
+        labels = label_histogram([item.record for item in items])
+        for task, found in labels.items():
+            spread = ", ".join(f"{label} {n}" for label, n in sorted(found["label"].items())[:6])
+            say(f"  fragments/{source} {task}: {sum(found['label'].values())} items; answers {spread}")
+    scenes = [(key, corpus.scenes[key]) for key in corpus.heldout.get("procedural", ())]
+    items = [
+        SceneItem(scene, key, task, video.fps, SCENE_FRAMES, config.eval.seed)
+        for key, scene in scenes
+        for task in questions.SCENE_TASKS
+        if task in questions.tasks(scene)
+    ]
+    if config.eval.items_scene and items:
+        suites["scene/procedural"] = items[: config.eval.items_scene]
+    return suites, drops
+
+
+def run(
+    config: Config, suites: dict[str, Sequence[Item]], loaded: Loaded, state, corpus: Corpus, what: str
+) -> dict[str, list[ItemResult]]:
+    """Scores all suites with the trainable variables `state`, under a bar."""
+    total = sum(len(items) for items in suites.values())
+    with progress(total=total, desc=f"evaluate {what}", unit="item") as bar:
+        return evaluate(
+            suites,
+            (loaded.graphdef, state, loaded.frozen),
+            loaded.chat,
+            corpus.clip_of,
+            image_size=loaded.video.image_size,
+            pad_token_id=loaded.spec.pad_token_id,
+            batch_size=config.eval.batch_size,
+            control=config.eval.control,
+            dtype=dtype_of(config),
+            on_batch=bar.update,
+        )

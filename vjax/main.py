@@ -1,0 +1,200 @@
+"""Runs one job of one experiment.
+
+  python -m vjax.main --config=experiments/sf2t.py:tiny --config.lora.rank=32
+  python -m vjax.main --job=eval --workdir=runs/sf2t-tiny
+
+The same command again resumes, or shows the results of a finished run.
+"""
+
+import dataclasses
+import importlib
+import json
+import os
+import re
+import shutil
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+from ml_collections.config_flags.config_flags import ConfigFileFlagParser
+
+from vjax import config as config_lib
+from vjax import console
+from vjax.config import Config
+from vjax.console import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a command line asks for."""
+
+    job: str
+    config: Config
+    workdir: Path
+    fresh: bool
+
+
+def jobs() -> list[str]:
+    """Names of the jobs there are: the files of vjax/jobs/."""
+    files = (Path(__file__).parent / "jobs").glob("[!_]*.py")
+    return sorted(path.stem for path in files)
+
+
+def define_flags(values: flags.FlagValues, argv: Sequence[str] | None = None):
+    """Defines this program's flags in `values`, for the command line `argv` (None: sys.argv)."""
+    config_flags.DEFINE_config_file(
+        "config",
+        help_string="FILE.py[:PRESET]; --config.KEY=VALUE overrides a field.",
+        flag_values=values,
+        sys_argv=argv,
+    )
+    flags.DEFINE_string("job", "train", f"One of {', '.join(jobs())}.", flag_values=values)
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "Where the run lives; runs/CONFIG-PRESET[-HASH of overrides] if not given. "
+        "Alone, without --config, it names an earlier run.",
+        flag_values=values,
+    )
+    flags.DEFINE_bool("fresh", False, "Start over: delete what is there.", flag_values=values)
+
+
+def parse(argv: Sequence[str], values: flags.FlagValues | None = None) -> Run:
+    """Reads a command line, program name first; `values` must hold this program's flags.
+
+    Raises:
+        UserError: a flag, config file, config key or value that is wrong.
+    """
+    if values is None:
+        values = flags.FlagValues()
+        define_flags(values, argv)
+    _check_config_flags(argv)
+    try:
+        rest = values(argv)
+    except flags.Error as error:
+        override = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
+        if override:
+            config_lib.check_value(*override.groups())
+        raise UserError(str(error)) from None
+    if rest[1:]:
+        raise UserError(f"unexpected argument {rest[1]!r}: flags are written --name=value")
+    if values.config is not None:
+        spec = values["config"].config_filename
+        config = _freeze(values.config, spec)
+        base = _freeze(ConfigFileFlagParser("config").parse(spec), spec)
+        workdir = Path(values.workdir) if values.workdir else config_lib.workdir(config, base)
+    elif values.workdir:
+        workdir = Path(values.workdir)
+        config = _saved_config(workdir)
+        if config is None:
+            raise UserError(
+                f"{workdir} holds no run (no config.json); start one: --config=experiments/FILE.py"
+            )
+    else:
+        raise UserError("pass --config=experiments/FILE.py (or --workdir=DIR of an earlier run)")
+    if values.job not in jobs():
+        raise UserError(f"there is no job {values.job!r}; jobs: {', '.join(jobs())}")
+    return Run(values.job, config, workdir, values.fresh)
+
+
+def _check_config_flags(argv: Sequence[str]):
+    """The config file must exist and every overridden key too; absl would show a traceback."""
+    for i, arg in enumerate(argv):
+        if override := re.match(r"--?(?:no)?config\.([^=]*)", arg):
+            config_lib.check_key(override[1])
+        elif given := re.fullmatch(r"--?config(?:=(.*))?", arg):
+            spec = given[1] if given[1] is not None else "".join(argv[i + 1 : i + 2])
+            file = Path(spec.split(":")[0])
+            if not file.is_file():
+                found = ", ".join(sorted(map(str, Path("experiments").rglob("*.py")))) or "none"
+                raise UserError(f"there is no config file {file}; found {found}")
+
+
+def _freeze(values, spec: str) -> Config:
+    config = config_lib.freeze(values)
+    file, _, preset = spec.partition(":")
+    return dataclasses.replace(
+        config, name=config.name or Path(file).stem, preset=config.preset or preset or "default"
+    )
+
+
+def _saved_config(workdir: Path) -> Config | None:
+    file = workdir / "config.json"
+    if not file.is_file():
+        return None
+    try:
+        return config_lib.freeze(json.loads(file.read_text()))
+    except (json.JSONDecodeError, config_lib.ConfigError) as error:
+        raise UserError(f"{file}: {error}; start over with --fresh") from None
+
+
+def open_workdir(run: Run):
+    """Makes the workdir, or checks that it belongs to this config; `--fresh` training empties it.
+
+    Raises:
+        UserError: it holds a run with another config (the message shows the difference), or
+            `--fresh` would delete a folder that is no run.
+    """
+    workdir, file = run.workdir, run.workdir / "config.json"
+    if run.fresh and run.job == "train" and workdir.exists():
+        if not file.is_file() and any(workdir.iterdir()):
+            raise UserError(f"--fresh would delete {workdir}, which holds no run (no config.json)")
+        shutil.rmtree(workdir)
+    saved = _saved_config(workdir)
+    if saved is None:
+        workdir.mkdir(parents=True, exist_ok=True)
+        whole = file.with_suffix(".tmp")
+        whole.write_text(config_lib.to_json(run.config))
+        os.replace(whole, file)
+    elif saved != run.config:
+        raise UserError(
+            f"{workdir} holds a run with another config:\n"
+            f"{config_lib.describe_diff(saved, run.config)}\n"
+            "choose another --workdir, or start over with --fresh"
+        )
+
+
+def start_jax():
+    """Imports jax, lets it keep compiled programs between runs, and keeps its logging down."""
+    import jax
+
+    if not flags.FLAGS["verbosity"].present:  # jax and orbax tell a lot at INFO
+        logging.set_verbosity(logging.WARNING)
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(config_lib.cache_root() / "compiled"))
+
+
+def main(run: Run):
+    open_workdir(run)
+    with console.log_to(run.workdir / "log.txt"):
+        try:
+            start_jax()
+            job = importlib.import_module(f"vjax.jobs.{run.job}")
+            job.run(run.config, run.workdir, fresh=run.fresh)
+        except UserError:
+            raise
+        except Exception:
+            traceback.print_exc()  # inside, so that log.txt has it too
+            sys.exit(1)
+
+
+def _plainly(function):
+    """A user's error ends the program with its message alone."""
+
+    def call(*args):
+        try:
+            return function(*args)
+        except UserError as error:
+            print(f"vjax: {error}", file=sys.stderr)
+            sys.exit(2)
+
+    return call
+
+
+define_flags(flags.FLAGS)
+
+if __name__ == "__main__":
+    app.run(_plainly(main), flags_parser=_plainly(lambda argv: parse(argv, flags.FLAGS)))

@@ -1,0 +1,1 @@
+"""Flax NNX modules: vision tower, projector, decoder, VideoLLM and its adapters."""

@@ -1,0 +1,128 @@
+"""The language model: a Qwen2-shaped causal decoder (transformers' Qwen2ForCausalLM)."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from vjax.attention import Mask, attend
+from vjax.families.spec import DecoderSpec
+from vjax.models.layers import Dense, RMSNorm, apply_rope, layer_keys, rope_table, scan_layers
+
+
+@flax.struct.dataclass
+class Cache:
+    """Keys and values seen so far, one slot a token: k, v [L, B, S, K, H]; segments, positions [B, S] (0 = empty)."""
+
+    k: Float[Array, "L B S K H"]
+    v: Float[Array, "L B S K H"]
+    segments: Int[Array, "B S"]
+    positions: Int[Array, "B S"]
+
+
+class Attention(nnx.Module):
+    """Causal grouped-query attention with rotary positions."""
+
+    def __init__(self, spec: DecoderSpec, *, stack: tuple[int, ...], rngs: nnx.Rngs):
+        self.head_dim = spec.head_dim
+        q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+        bias = spec.qkv_bias
+        self.q = Dense(spec.width, q, ("embed", "heads"), bias=bias, stack=stack, rngs=rngs)
+        self.k = Dense(spec.width, kv, ("embed", "kv_heads"), bias=bias, stack=stack, rngs=rngs)
+        self.v = Dense(spec.width, kv, ("embed", "kv_heads"), bias=bias, stack=stack, rngs=rngs)
+        self.o = Dense(q, spec.width, ("heads", "embed"), bias=False, stack=stack, rngs=rngs)
+
+    def __call__(self, x, rope, mask: Mask, past, key):
+        """past: (k, v) of earlier tokens [B, S, K, H], or None. Returns the output and this call's (k, v)."""
+        q, k, v = (rearrange(m(x, key), "b t (n h) -> b t n h", h=self.head_dim) for m in (self.q, self.k, self.v))
+        q, k = apply_rope(q, rope), apply_rope(k, rope)
+        keys, values = (k, v) if past is None else (jnp.concatenate([p, n], axis=1) for p, n in zip(past, (k, v)))
+        out = attend(q, keys, values, mask)
+        return self.o(rearrange(out, "b t n h -> b t (n h)"), key), (k, v)
+
+
+class Mlp(nnx.Module):
+    """SwiGLU."""
+
+    def __init__(self, spec: DecoderSpec, *, stack: tuple[int, ...], rngs: nnx.Rngs):
+        self.gate = Dense(spec.width, spec.ffn, ("embed", "ffn"), bias=False, stack=stack, rngs=rngs)
+        self.up = Dense(spec.width, spec.ffn, ("embed", "ffn"), bias=False, stack=stack, rngs=rngs)
+        self.down = Dense(spec.ffn, spec.width, ("ffn", "embed"), bias=False, stack=stack, rngs=rngs)
+
+    def __call__(self, x, key):
+        return self.down(jax.nn.silu(self.gate(x, key)) * self.up(x, key), key)
+
+
+class Block(nnx.Module):
+    """Pre-norm decoder block."""
+
+    def __init__(self, spec: DecoderSpec, *, stack: tuple[int, ...], rngs: nnx.Rngs):
+        self.norm1 = RMSNorm(spec.width, spec.norm_eps, stack=stack)
+        self.attn = Attention(spec, stack=stack, rngs=rngs)
+        self.norm2 = RMSNorm(spec.width, spec.norm_eps, stack=stack)
+        self.mlp = Mlp(spec, stack=stack, rngs=rngs)
+
+    def __call__(self, x, rope, mask: Mask, past, key):
+        out, kv = self.attn(self.norm1(x), rope, mask, past, key)
+        x = x + out
+        return x + self.mlp(self.norm2(x), key), kv
+
+
+class Decoder(nnx.Module):
+    """Embeddings in, hidden states out; `logits` turns the states that matter into scores."""
+
+    def __init__(self, spec: DecoderSpec, *, rngs: nnx.Rngs):
+        self.spec = spec
+        self.embed = nnx.Param(0.1 * rngs.params.normal((spec.vocab, spec.width)), axes=("vocab", "embed"))
+        self.layers = Block(spec, stack=(spec.layers,), rngs=rngs)
+        self.norm = RMSNorm(spec.width, spec.norm_eps, stack=())
+        self.head = nnx.data(None)
+        if not spec.tied:
+            self.head = nnx.Param(0.02 * rngs.params.normal((spec.width, spec.vocab)), axes=("embed", "vocab"))
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        positions: Int[Array, "B T"],
+        segments: Int[Array, "B T"],
+        *,
+        cache: Cache | None = None,
+        remat: bool = False,
+        key: Array | None = None,
+        keep_kv: bool = False,
+    ) -> tuple[Float[Array, "B T D"], Cache | None]:
+        """Args:
+          x: token embeddings.
+          positions: rotary positions; also what "earlier" means within a segment.
+          segments: 0 is padding; tokens see earlier tokens of their own segment.
+          cache: what was seen before, of the same rows.
+          keep_kv: return this call's keys and values, appended to `cache`.
+
+        Returns:
+          Normalised hidden states, and the grown cache (None unless `keep_kv`).
+        """
+        rope = rope_table(positions, self.spec.head_dim, self.spec.rope_theta)
+        all_seg, all_pos = segments, positions
+        if cache is not None:
+            all_seg = jnp.concatenate([cache.segments, segments], axis=1)
+            all_pos = jnp.concatenate([cache.positions, positions], axis=1)
+        mask = Mask(causal=True, q_segments=segments, kv_segments=all_seg, q_positions=positions, kv_positions=all_pos)
+
+        def body(layer, x, extra):
+            past, key = extra
+            x, kv = layer(x, rope, mask, past, key)
+            return x, kv if keep_kv else None
+
+        past = None if cache is None else (cache.k, cache.v)
+        x, kv = scan_layers(self.layers, body, x, (past, layer_keys(key, self.spec.layers)), remat=remat)
+        if keep_kv:
+            k, v = kv if past is None else (jnp.concatenate([p, n], axis=2) for p, n in zip(past, kv))
+            cache = Cache(k=k, v=v, segments=all_seg, positions=all_pos)
+        return self.norm(x), cache if keep_kv else None
+
+    def logits(self, x: Float[Array, "... D"]) -> Float[Array, "... vocab"]:
+        """float32 scores over the vocabulary."""
+        head = self.embed[...].T if self.head is None else self.head[...]
+        return jnp.matmul(x, head.astype(x.dtype), preferred_element_type=jnp.float32)

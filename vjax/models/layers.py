@@ -1,0 +1,151 @@
+"""Dense with LoRA inside, norms, rotary positions, and the scan over stacked layers."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+ACTIVATIONS: dict[str, Callable] = {
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "silu": jax.nn.silu,
+}
+
+
+def settled(x: Array) -> Array:
+    """x, with elementwise producers kept out of the transposed copies that XLA's CPU matmuls make of it.
+
+    Measured on 2 CPU cores: the weight gradient of a SwiGLU layer took 80 ms with them fused, 8 ms without.
+    """
+    return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
+
+
+@jax.custom_vjp
+def matmul(x: Float[Array, "... I"], w: Float[Array, "I O"]) -> Float[Array, "... O"]:
+    """x @ w, with a backward that suits CPUs too (see `settled`)."""
+    return x @ w
+
+
+def _matmul_bwd(res, dy):
+    x, w = res
+    dy = settled(dy)
+    flat = settled(x).reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    return dy @ w.T, jax.lax.dot_general(*flat, (((0,), (0,)), ((), ())))
+
+
+matmul.defvjp(lambda x, w: (x @ w, (x, w)), _matmul_bwd)
+
+
+class LoRAParam(nnx.Param):
+    """An adapter matrix: the only variables that train when a config asks for LoRA."""
+
+
+class Dense(nnx.Module):
+    """y = x W + b, and + (alpha / R) drop(x) A B where an adapter was added (LoRA, arXiv 2106.09685, eq. 3).
+
+    Attributes:
+      kernel: [*stack, D_in, D_out]; bias: [*stack, D_out] or None.
+      lora_a: [*stack, D_in, R], lora_b: [*stack, R, D_out], or None: see `vjax.models.lora.add`.
+    """
+
+    def __init__(self, d_in: int, d_out: int, axes: tuple[str, str], *, bias: bool, stack: tuple[int, ...], rngs):
+        names = ("layers",) * len(stack)
+        init = nnx.initializers.truncated_normal(stddev=d_in**-0.5)
+        self.kernel = nnx.Param(init(rngs.params(), (*stack, d_in, d_out)), axes=(*names, *axes))
+        self.bias = nnx.Param(jnp.zeros((*stack, d_out)), axes=(*names, "bias")) if bias else None
+        self.lora_a: LoRAParam | None = nnx.data(None)
+        self.lora_b: LoRAParam | None = nnx.data(None)
+        self.lora_scale = 0.0
+        self.lora_dropout = 0.0
+
+    def __call__(self, x: Float[Array, "... I"], key: Array | None = None) -> Float[Array, "... O"]:
+        """`key` draws the adapter's dropout; None switches it off."""
+        y = matmul(x, self.kernel[...].astype(x.dtype))
+        if self.lora_a is not None:
+            h = x
+            if key is not None and self.lora_dropout > 0:
+                keep = jax.random.bernoulli(key, 1 - self.lora_dropout, x.shape)
+                h = jnp.where(keep, x / (1 - self.lora_dropout), 0)
+            low = matmul(h, self.lora_a[...].astype(x.dtype))
+            y = y + matmul(low, self.lora_b[...].astype(x.dtype) * self.lora_scale)
+        if self.bias is not None:
+            y = y + self.bias[...].astype(x.dtype)
+        return y
+
+
+class LayerNorm(nnx.Module):
+    """Layer normalisation over the last axis, in float32."""
+
+    def __init__(self, width: int, eps: float, *, stack: tuple[int, ...]):
+        axes = ("layers",) * len(stack) + ("norm",)
+        self.scale = nnx.Param(jnp.ones((*stack, width)), axes=axes)
+        self.bias = nnx.Param(jnp.zeros((*stack, width)), axes=axes)
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        h = x.astype(jnp.float32)
+        mean = h.mean(-1, keepdims=True)
+        var = jnp.square(h - mean).mean(-1, keepdims=True)
+        return ((h - mean) * jax.lax.rsqrt(var + self.eps) * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+    """Root-mean-square normalisation over the last axis, in float32 (Qwen2RMSNorm)."""
+
+    def __init__(self, width: int, eps: float, *, stack: tuple[int, ...]):
+        self.scale = nnx.Param(jnp.ones((*stack, width)), axes=("layers",) * len(stack) + ("norm",))
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        h = x.astype(jnp.float32)
+        h = h * jax.lax.rsqrt(jnp.square(h).mean(-1, keepdims=True) + self.eps)
+        return (h * self.scale[...]).astype(x.dtype)
+
+
+def rope_table(positions: Int[Array, "B T"], head_dim: int, theta: float) -> tuple[Array, Array]:
+    """cos and sin, float32 [B, T, H], of rotary angles in the rotate-half layout (Qwen2RotaryEmbedding)."""
+    freq = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
+    angle = positions[..., None].astype(jnp.float32) * freq
+    angle = jnp.concatenate([angle, angle], axis=-1)
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def apply_rope(x: Float[Array, "B T N H"], table: tuple[Array, Array]) -> Float[Array, "B T N H"]:
+    """Rotates each head by its position."""
+    cos, sin = (t[:, :, None].astype(x.dtype) for t in table)
+    half = x.shape[-1] // 2
+    turned = jnp.concatenate([-x[..., half:], x[..., :half]], axis=-1)
+    return x * cos + turned * sin
+
+
+def layer_keys(key: Array | None, layers: int) -> Array | None:
+    """One dropout key a layer, or None."""
+    return None if key is None else jax.random.split(key, layers)
+
+
+def scan_layers(layers: nnx.Module, body: Callable, x, extras=None, *, remat: bool = False, length: int | None = None):
+    """Runs `x, y = body(layer, x, extra)` over a module whose variables are stacked on axis 0.
+
+    Args:
+      layers: module with leading layer axes.
+      body: takes one layer (unstacked), the carry, and that layer's slice of `extras`.
+      extras: pytree stacked over layers, or None.
+      remat: recompute each layer on the way back.
+      length: run only the first `length` layers; all where None.
+
+    Returns:
+      The last carry and the stacked y.
+    """
+    graphdef, state = nnx.split(layers)
+    if length is not None:
+        state = jax.tree.map(lambda leaf: leaf[:length], state)
+
+    def step(carry, xs):
+        layer_state, extra = xs
+        return body(nnx.merge(graphdef, layer_state), carry, extra)
+
+    if remat:
+        step = jax.checkpoint(step)
+    return jax.lax.scan(step, x, (state, extras))

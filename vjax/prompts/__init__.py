@@ -1,0 +1,5 @@
+"""What a model is asked: the Prompt."""
+
+from vjax.prompts.prompt import Prompt
+
+__all__ = ["Prompt"]

@@ -1,0 +1,72 @@
+"""AdamW with warm-up, clipping, and one learning-rate multiplier per parameter group."""
+
+import re
+from collections.abc import Sequence
+
+import jax
+import optax
+
+from vjax.models.lora import path_str
+
+
+def schedule(kind: str, *, lr: float, steps: int, warmup: float) -> optax.Schedule:
+    """Linear warm-up over the share `warmup` of `steps`, then `cosine` or `linear` to zero, or `constant`."""
+    ramp = max(1, round(steps * warmup))
+    rest = max(1, steps - ramp)
+    tails = {
+        "cosine": lambda: optax.cosine_decay_schedule(lr, rest),
+        "linear": lambda: optax.linear_schedule(lr, 0.0, rest),
+        "constant": lambda: optax.constant_schedule(lr),
+    }
+    if kind not in tails:
+        raise ValueError(f"optim.schedule {kind!r} is none of {', '.join(tails)}")
+    # starts above zero, so that the first step counts
+    return optax.join_schedules([optax.linear_schedule(lr / ramp, lr, max(1, ramp - 1)), tails[kind]()], [ramp])
+
+
+def leaf_paths(params) -> list[str]:
+    """The path of every leaf, as `decoder/layers/attn/q/lora_a`, in tree order."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(params, is_leaf=lambda x: hasattr(x, "get_metadata"))
+    return [path_str(tuple(getattr(k, "key", getattr(k, "idx", k)) for k in path)) for path, _ in flat]
+
+
+def make(
+    params,
+    lr: optax.Schedule,
+    *,
+    b1: float,
+    b2: float,
+    eps: float,
+    weight_decay: float,
+    clip_norm: float,
+    groups: Sequence[str] = (),
+) -> optax.GradientTransformation:
+    """AdamW over the trainable partition.
+
+    Args:
+      params: the trainable pytree, for its paths.
+      weight_decay: on matrices only (biases and norms are left alone).
+      clip_norm: global norm of all trainable gradients; 0 switches it off.
+      groups: `regex=multiplier` strings; the first whose regex matches a parameter's whole path scales
+        its learning rate (0 freezes it). A regex that matches nothing is an error.
+    """
+    paths = leaf_paths(params)
+    rules = [(pattern, float(factor)) for pattern, _, factor in (group.rpartition("=") for group in groups)]
+    for pattern, _ in rules:
+        if not any(re.fullmatch(pattern, path) for path in paths):
+            raise ValueError(f"optim.groups {pattern!r} matches no trainable parameter; there are: {', '.join(paths)}")
+
+    def group_of(path: str) -> str:
+        return next((f"x{factor:g}" for pattern, factor in rules if re.fullmatch(pattern, path)), "x1")
+
+    def adamw(factor: float) -> optax.GradientTransformation:
+        if factor == 0:
+            return optax.set_to_zero()
+        mask = lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)  # noqa: E731
+        return optax.adamw(lambda step: factor * lr(step), b1, b2, eps, weight_decay=weight_decay, mask=mask)
+
+    treedef = jax.tree.structure(params)
+    labels = jax.tree.unflatten(treedef, [group_of(path) for path in paths])
+    parts = {"x1": adamw(1.0)} | {f"x{factor:g}": adamw(factor) for _, factor in rules}
+    clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm > 0 else []
+    return optax.chain(*clip, optax.partition(parts, labels) if rules else adamw(1.0))

@@ -1,0 +1,76 @@
+"""The train step: one jitted function from (state, frozen, batch) to (state, metrics)."""
+
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a step changes."""
+
+    trainable: nnx.State
+    optimizer: optax.OptState
+    step: Array  # int32 []
+
+
+def token_loss(model, batch: dict[str, Array], *, dtype, remat: bool, key: Array | None) -> tuple[Array, Array]:
+    """Summed cross-entropy over weighted target tokens, and the sum of weights (float32 [], float32 [])."""
+    hidden, _ = model(batch, dtype=dtype, remat=remat, key=key)
+    logits = model.decoder.logits(hidden)
+    nll = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
+    return jnp.sum(nll * batch["loss_weights"]), jnp.sum(batch["loss_weights"])
+
+
+def make_step(
+    graphdef: nnx.GraphDef,
+    tx: optax.GradientTransformation,
+    *,
+    dtype=jnp.float32,
+    remat: bool = False,
+    accumulate: int = 1,
+    seed: int = 0,
+    dropout: bool = False,
+) -> Callable:
+    """Builds `step(state, frozen, batch) -> (state, metrics)`, to be jitted by the caller.
+
+    The loss is the sum of token losses over the global token count, also when a batch is cut into
+    `accumulate` micro-batches (a leading axis of every batch field): the mean over micro-batch means
+    would weigh tokens of short answers more.
+
+    Metrics: loss, grad_norm, tokens (target tokens), all float32 [].
+    """
+
+    def loss_and_grad(trainable, frozen, batch, key):
+        def loss(trainable):
+            return token_loss(nnx.merge(graphdef, trainable, frozen), batch, dtype=dtype, remat=remat, key=key)
+
+        return jax.value_and_grad(loss, has_aux=True)(trainable)
+
+    def step(state: TrainState, frozen: nnx.State, batch: dict[str, Array]):
+        key = jax.random.fold_in(jax.random.key(seed), state.step) if dropout else None
+        if accumulate == 1:
+            (total, count), grads = loss_and_grad(state.trainable, frozen, batch, key)
+        else:
+
+            def micro(carry, xs):
+                n, part = xs
+                part_key = None if key is None else jax.random.fold_in(key, n)
+                (total, count), grads = loss_and_grad(state.trainable, frozen, part, part_key)
+                return jax.tree.map(jnp.add, carry, (total, count, grads)), None
+
+            zero = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.trainable))
+            (total, count, grads), _ = jax.lax.scan(micro, zero, (jnp.arange(accumulate), batch))
+        count = jnp.maximum(count, 1.0)
+        grads = jax.tree.map(lambda g: g / count, grads)
+        updates, optimizer = tx.update(grads, state.optimizer, state.trainable)
+        trainable = optax.apply_updates(state.trainable, updates)
+        metrics = {"loss": total / count, "grad_norm": optax.global_norm(grads), "tokens": count}
+        return TrainState(trainable, optimizer, state.step + 1), metrics
+
+    return step

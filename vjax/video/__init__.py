@@ -1,0 +1,1 @@
+"""Frame table, decode, motion, sampling, windows, frame store, sample clips. No jax here."""

@@ -1,0 +1,334 @@
+"""One pass over a video file with PyAV: frames at the store's size, true times, grey frames.
+
+`walk` decodes one frame after the other, so a long video is never held at full size; the `decode`
+functions make clips of what it yields.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+from PIL import Image
+
+from vjax.video import errors
+from vjax.video.frames import Clip, FrameTable, Window, milliseconds
+from vjax.video.motion import motion_curve, shot_cuts
+from vjax.video.probe import Source, open_video, probe, video_stream
+from vjax.video.windows import cut_windows
+
+STORE_SIZE = 96  # pixels, side of a stored frame
+MIN_FRAMES = 5  # the largest set of the fragment tasks
+RESIZES = ("swscale", "reference")
+LUMA_SIDE = 64  # pixels, short side of the grey frames behind the motion curve
+SPAN_MS = 60_000  # a file is cut into windows in spans this long, which bounds memory
+_THREADS = 2
+# Bit-exact: the SIMD paths of swscale differ from machine to machine.
+_BICUBIC = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+
+
+class Frame(NamedTuple):
+    """One decoded frame: rgb uint8 [S, S, 3], luma uint8 [h, w], upright; time in seconds."""
+
+    index: int
+    time: float
+    rgb: np.ndarray
+    luma: np.ndarray
+    width: int
+    height: int
+    rotation: int
+
+
+def decode(
+    path: str | Path,
+    *,
+    root: str | Path | None = None,
+    window: Window | None = None,
+    store_size: int = STORE_SIZE,
+    resize: str = "swscale",
+    signal: str = "luma",
+    min_frames: int = MIN_FRAMES,
+) -> Clip:
+    """Decode a file, or a window of it, into a clip.
+
+    Args:
+        path: video file.
+        root: corpus folder the video id is relative to; None takes the file's name.
+        window: [start, end) in milliseconds of the file's clock. Decoding starts at the key frame
+            before it and ends with it; the frames are those of a full decode.
+        store_size: side S of the frames; squashed to a square, as SigLIP's processor does.
+        resize: `swscale` (bicubic, straight from YUV, fast) or `reference` (full-size RGB, then
+            Pillow bicubic: equal to the Hugging Face processors).
+        signal: motion signal, `luma` or `ssim` (`vjax.video.motion.motion_curve`).
+        min_frames: fewest frames the clip may have.
+
+    Raises:
+        VideoError: one of `vjax.video.errors`, naming the file and the number that is wrong.
+    """
+    source = probe(path, root)
+    frames = list(walk(source, window, store_size=store_size, resize=resize))
+    return _clip(source, window, frames, signal, min_frames)
+
+
+def decode_windows(
+    path: str | Path,
+    windows: Sequence[Window],
+    *,
+    root: str | Path | None = None,
+    store_size: int = STORE_SIZE,
+    resize: str = "swscale",
+    signal: str = "luma",
+    min_frames: int = MIN_FRAMES,
+) -> Iterator[Clip]:
+    """Decode a file once and yield a clip per window, in order; arguments as in `decode`.
+
+    Windows are ascending in start and end and may overlap; what no window needs any more is
+    forgotten.
+
+    Raises:
+        ValueError: windows not ascending.
+        VideoError: as `decode`.
+    """
+    windows = list(windows)
+    if windows != sorted(windows) or [w[1] for w in windows] != sorted(w[1] for w in windows):
+        raise ValueError(f"{path}: windows must ascend in start and end, got {windows}")
+    if not windows:
+        return
+    source = probe(path, root)
+    whole = (windows[0][0], windows[-1][1])
+    held: list[Frame] = []
+    for frame in walk(source, whole, store_size=store_size, resize=resize):
+        while milliseconds(frame.time) >= windows[0][1]:
+            yield _clip(source, windows[0], _inside(held, windows[0]), signal, min_frames)
+            windows.pop(0)
+            held = [f for f in held if milliseconds(f.time) >= windows[0][0]]
+        held.append(frame)
+    for window in windows:
+        yield _clip(source, window, _inside(held, window), signal, min_frames)
+
+
+def decode_cut(
+    path: str | Path,
+    *,
+    root: str | Path | None = None,
+    seed: int = 0,
+    whole_s: float = 6.0,
+    min_s: float = 2.0,
+    max_s: float = 4.0,
+    store_size: int = STORE_SIZE,
+    resize: str = "swscale",
+    signal: str = "luma",
+    min_frames: int = MIN_FRAMES,
+) -> Iterator[Clip]:
+    """Decode a file once and yield what it is good for: itself, or windows of a long one.
+
+    A file of at most `whole_s` seconds without a shot cut is one clip. Any other is cut into
+    windows of `min_s` to `max_s` seconds that cross no shot cut (`windows.cut_windows`), which
+    depend on (seed, video id) and on the file alone. Our choice: files are looked at in spans of a
+    minute, whose borders count as cuts, so that an hour of video needs no more memory.
+
+    Raises:
+        NoWindow: no shot is long enough for a window.
+        VideoError: as `decode`.
+    """
+    source = probe(path, root)
+    count = 0
+    for frames, only in _spans(walk(source, None, store_size=store_size, resize=resize)):
+        cuts = shot_cuts(np.stack([frame.luma for frame in frames]))
+        times = np.array([frame.time for frame in frames])
+        if only and not cuts and times[-1] - times[0] <= whole_s:
+            yield _clip(source, None, frames, signal, min_frames)
+            return
+        lengths = dict(min_s=min_s, max_s=max_s, min_frames=min_frames)
+        for window in cut_windows(times, cuts, seed=seed, video_id=source.video_id, **lengths):
+            yield _clip(source, window, _inside(frames, window), signal, min_frames)
+            count += 1
+    if not count:
+        raise errors.NoWindow(
+            f"{path}: between its shot cuts no window of {min_s:g} to {max_s:g} s with "
+            f"{min_frames} frames fits; lower min_s or remove it"
+        )
+
+
+def walk(
+    source: Source,
+    window: Window | None = None,
+    *,
+    store_size: int = STORE_SIZE,
+    resize: str = "swscale",
+) -> Iterator[Frame]:
+    """Decode frame by frame, in presentation order; `window` as in `decode`.
+
+    Raises:
+        TruncatedVideo: the decoder gave up, or gave clearly fewer frames than there are packets.
+        NoTimes: the frames' times are missing or run backwards.
+    """
+    if resize not in RESIZES:
+        raise ValueError(f"resize {resize!r} is unknown; use one of {', '.join(RESIZES)}")
+    first, stop = 0, None
+    if window is not None and source.pts is not None:
+        ms = milliseconds(source.pts * float(source.time_base))
+        first, stop = np.searchsorted(ms, window)
+        if first == stop:
+            return
+    shape = _Shaper(store_size, resize)
+    previous = -np.inf
+    for index, time, frame in _timed_frames(source, int(first)):
+        if not time >= previous:  # nan included
+            shown = "at no known time" if np.isnan(time) else f"at {time} s, after {previous} s"
+            raise errors.NoTimes(
+                f"{source.path}: frame {index} is shown {shown}; "
+                "write the file again with sound times (ffmpeg -i IN -fps_mode cfr OUT.mp4)"
+            )
+        previous = time
+        if window is not None and milliseconds(time) >= window[1]:
+            return
+        if window is None or milliseconds(time) >= window[0]:
+            yield Frame(index, time, *shape(frame))
+        if index + 1 == stop:  # do not decode one frame more to see that the window is over
+            return
+
+
+class _BadSeek(Exception):
+    """Seeking did not lead to the frame asked for."""
+
+
+def _timed_frames(source: Source, first: int) -> Iterator[tuple[int, float, av.VideoFrame]]:
+    """(source index, seconds, frame) from at or before frame `first` on."""
+    with open_video(source.path) as container:
+        stream = video_stream(container, source.path)
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = _THREADS
+        # AVI stores an order but no times, and so do files whose packets are in order although the
+        # codec reorders (MP4 without composition offsets): what time a frame then carries is a
+        # guess of FFmpeg's, and the n-th frame out of the decoder belongs to the n-th time.
+        flat = source.in_order and stream.codec_context.has_b_frames
+        counted = source.pts is None or flat or container.format.name == "avi"
+        try:
+            if first and not counted:
+                container.seek(int(source.pts[first]), stream=stream)
+            yield from _numbered(source, container, stream, first, counted)
+        except _BadSeek:
+            container.seek(int(source.pts[0]), stream=stream)
+            yield from _numbered(source, container, stream, 0, counted)
+
+
+def _numbered(source: Source, container, stream, first: int, counted: bool):
+    count, index = 0, first - 1
+    decoded = container.decode(stream)
+    while True:
+        try:
+            frame = next(decoded, None)
+        except av.error.FFmpegError as error:
+            raise errors.TruncatedVideo(
+                f"{source.path}: the decoder stopped after frame {index} ({error.strerror}); "
+                "the file is damaged: fetch it again or remove it"
+            ) from error
+        if frame is None:
+            break
+        count += 1
+        if counted:
+            index = count - 1
+            known = source.pts is not None and index < len(source.pts)
+            ticks = int(source.pts[index]) if known else frame.pts
+        else:
+            ticks = frame.pts
+            if ticks is not None and ticks < source.pts[first]:
+                continue  # between the key frame and the window
+            at = index + 1 + int(np.searchsorted(source.pts[index + 1 :], ticks or 0))
+            if first and index < first and at != first:
+                raise _BadSeek
+            index = at
+        yield index, np.nan if ticks is None else float(ticks * source.time_base), frame
+    if source.pts is not None and not first:
+        missing = len(source.pts) - count
+        if missing > max(2, 0.02 * len(source.pts)):
+            raise errors.TruncatedVideo(
+                f"{source.path}: {count} of {len(source.pts)} frames can be decoded; "
+                "the file is damaged: fetch it again or remove it"
+            )
+
+
+class _Shaper:
+    """Full-size frames to (rgb, luma, width, height, rotation), upright."""
+
+    def __init__(self, store_size: int, resize: str):
+        self.size, self.resize = store_size, resize
+        self.luma_size = None  # the first frame's for all, should the picture change its size
+        self.rgb = VideoReformatter()  # keeps its filter tables from frame to frame
+        self.grey = VideoReformatter()
+
+    def __call__(self, frame: av.VideoFrame):
+        quarters = round(frame.rotation / 90) % 4  # counter-clockwise
+        width, height = frame.width, frame.height
+        luma = np.rot90(self._luma(frame), quarters)
+        if self.resize == "swscale":
+            square = dict(width=self.size, height=self.size, interpolation=_BICUBIC)
+            rgb = self.rgb.reformat(frame, format="rgb24", threads=1, **square).to_ndarray()
+            rgb = np.rot90(rgb, quarters)
+        else:
+            rgb = self.rgb.reformat(frame, format="rgb24", threads=1, interpolation=_BICUBIC)
+            image = Image.fromarray(np.ascontiguousarray(np.rot90(rgb.to_ndarray(), quarters)))
+            rgb = np.asarray(image.resize((self.size, self.size), Image.Resampling.BICUBIC))
+        if quarters % 2:
+            width, height = height, width
+        return rgb, luma, width, height, 90 * quarters
+
+    def _luma(self, frame: av.VideoFrame) -> np.ndarray:
+        """The Y plane, box-averaged by Pillow: whole-number arithmetic, equal everywhere."""
+        kind = frame.format
+        if kind.is_rgb or not kind.is_planar or kind.components[0].bits != 8:
+            frame = self.grey.reformat(frame, format="gray", threads=1, interpolation=_BICUBIC)
+        plane = frame.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        sides = np.array([frame.width, frame.height])
+        if self.luma_size is None:
+            self.luma_size = tuple(2 * np.rint(sides * LUMA_SIDE / sides.min() / 2).astype(int))
+        image = Image.fromarray(np.ascontiguousarray(rows[: frame.height, : frame.width]))
+        return np.asarray(image.resize(self.luma_size, Image.Resampling.BOX, reducing_gap=2.0))
+
+
+def _clip(
+    source: Source, window: Window | None, frames: list[Frame], signal: str, min_frames: int
+) -> Clip:
+    if len(frames) < min_frames:
+        where = f" in {window[0]}-{window[1]} ms" if window else ""
+        raise errors.TooFewFrames(
+            f"{source.path}: {len(frames)} frames{where}, at least {min_frames} are needed; "
+            "remove it or lower min_frames"
+        )
+    name = source.video_id if window is None else f"{source.video_id}#{window[0]}-{window[1]}"
+    table = FrameTable(
+        video_id=name,
+        path=str(source.path),
+        content_hash=source.content_hash,
+        index=np.array([frame.index for frame in frames], np.int32),
+        time=np.array([frame.time for frame in frames], np.float64),
+        width=frames[0].width,
+        height=frames[0].height,
+        rotation=frames[0].rotation,
+    )
+    luma = np.stack([frame.luma for frame in frames])
+    rgb = np.stack([frame.rgb for frame in frames])
+    return Clip(table, rgb, motion_curve(luma, signal), group=source.video_id)
+
+
+def _inside(frames: list[Frame], window: Window) -> list[Frame]:
+    ms = milliseconds([frame.time for frame in frames])
+    return [frames[k] for k in np.flatnonzero((ms >= window[0]) & (ms < window[1]))]
+
+
+def _spans(frames: Iterator[Frame]) -> Iterator[tuple[list[Frame], bool]]:
+    """Frames in lists of `SPAN_MS`, and whether a list is the whole file."""
+    span: list[Frame] = []
+    only = True
+    for frame in frames:
+        if span and milliseconds(frame.time) - milliseconds(span[0].time) >= SPAN_MS:
+            only = False
+            yield span, only
+            span = []
+        span.append(frame)
+    if span:
+        yield span, only

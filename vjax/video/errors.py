@@ -1,0 +1,33 @@
+"""What can be wrong with a video. Every message names the file, the number and what to do."""
+
+
+class VideoError(ValueError):
+    """A video that cannot be used."""
+
+
+class EmptyFile(VideoError):
+    """The file has zero bytes."""
+
+
+class NotAVideo(VideoError):
+    """The bytes are no video container, whatever the file is called."""
+
+
+class NoVideoStream(VideoError):
+    """A media file without moving pictures, such as audio alone."""
+
+
+class TruncatedVideo(VideoError):
+    """Fewer frames can be read than the container promises."""
+
+
+class NoTimes(VideoError):
+    """The file carries no usable presentation times."""
+
+
+class TooFewFrames(VideoError):
+    """The video has fewer frames than asked for."""
+
+
+class NoWindow(VideoError):
+    """No stretch without a shot cut is long enough for a window."""
