@@ -54,7 +54,7 @@ class Checkpoints:
         self.save_interval = save_interval
         self._manager: ocp.CheckpointManager | None = None
         for path in self._half_written():
-            logging.warning("%s is half-written: ignored", path)
+            logging.warning("%s is half-written: ignored, the next save removes it", path)
 
     def steps(self) -> list[int]:
         """The whole checkpoints there are, oldest first."""
@@ -87,6 +87,9 @@ class Checkpoints:
 
         Returns:
           Whether this step is saved: not between intervals, nor where it is already there.
+
+        Raises:
+          ValueError: a tree without arrays.
         """
         if step % self.save_interval and not force:
             return False
@@ -94,11 +97,14 @@ class Checkpoints:
         manager.wait_until_finished()
         if step in manager.all_steps():
             return False
-        trees = {"trainable": trainable, "optimizer": optimizer}
+        trees = {"trainable": _named(trainable), "optimizer": _named(optimizer)}
+        for name, tree in trees.items():
+            if not tree:
+                raise ValueError(f"step {step}: {name} holds no arrays, there is nothing to save")
         return manager.save(
             step,
             args=ocp.args.Composite(
-                **{name: ocp.args.StandardSave(_named(tree)) for name, tree in trees.items()},
+                **{name: ocp.args.StandardSave(tree) for name, tree in trees.items()},
                 counters=ocp.args.JsonSave(dict(counters)),
                 config=ocp.args.JsonSave(dict(config)),
             ),
@@ -127,15 +133,12 @@ class Checkpoints:
             )
         path = self.directory / str(step)
         try:
-            with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-                values = {name: reader.restore(path / name) for name in JSON}
-            for name in ARRAYS:
-                values[name] = _read(path / name, like[name]) if name in like else None
+            values = _read(path, {name: like[name] for name in ARRAYS if name in like})
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"{path}: broken ({error}); delete it to go on from an older"
             ) from error
-        return CheckpointSet(step=step, **values)
+        return CheckpointSet(step=step, **dict.fromkeys(ARRAYS) | values)
 
     def wait(self):
         """Returns when what was saved is on disk; raises what went wrong there."""
@@ -162,7 +165,7 @@ class Checkpoints:
 
     def _open(self) -> ocp.CheckpointManager:
         # one of them would count as the newest step
-        for path in self._half_written():
+        for path in self._half_written() if jax.process_index() == 0 else ():
             path.rmtree()
         options = ocp.CheckpointManagerOptions(max_to_keep=self.max_to_keep)
         self._manager = ocp.CheckpointManager(self.directory, options=options)
@@ -188,29 +191,40 @@ def _named(tree) -> dict[str, jax.Array]:
     }
 
 
-def _read(path: epath.Path, like) -> Any:
-    """The saved arrays of one item, in the tree and on the devices of `like`."""
-    want = _named(like)
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-        there = reader.metadata(path).item_metadata.tree
-        problems = [f"only in the checkpoint: {name}" for name in there.keys() - want.keys()]
-        problems += [f"not in the checkpoint: {name}" for name in want.keys() - there.keys()]
-        for name in there.keys() & want.keys():
-            saved, asked = ((tuple(x.shape), str(x.dtype)) for x in (there[name], want[name]))
-            if saved != asked:
-                problems.append(f"{name}: saved {saved}, asked for {asked}")
-        if problems:
-            raise UserError(f"{path} holds other arrays\n  " + "\n  ".join(sorted(problems)))
-        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        target = {
-            name: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None) or here
-            )
-            for name, leaf in want.items()
-        }
-        values = reader.restore(path, args=ocp.args.StandardRestore(target))
-    old, treedef = jax.tree_util.tree_flatten(like, is_leaf=_is_variable)
-    new = (values[name] for name in want)
-    return jax.tree_util.tree_unflatten(
-        treedef, [o.replace(n) if _is_variable(o) else n for o, n in zip(old, new, strict=True)]
-    )
+def _read(path: epath.Path, like: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON items of a step, and the arrays of `like` in its trees and on its devices."""
+    want = {item: _named(tree) for item, tree in like.items()}
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    handlers = {name: ocp.StandardCheckpointHandler() for name in ARRAYS}
+    handlers |= {name: ocp.JsonCheckpointHandler() for name in JSON}
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers)) as reader:
+        there = reader.metadata(path).item_metadata
+        args = {name: ocp.args.JsonRestore() for name in JSON}
+        for item, leaves in want.items():
+            _compare(path / item, there[item].tree, leaves)
+            target = {
+                name: jax.ShapeDtypeStruct(
+                    leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None) or here
+                )
+                for name, leaf in leaves.items()
+            }
+            args[item] = ocp.args.StandardRestore(target)
+        values = dict(reader.restore(path, args=ocp.args.Composite(**args)))
+    for item, tree in like.items():
+        old, treedef = jax.tree_util.tree_flatten(tree, is_leaf=_is_variable)
+        new = [values[item][name] for name in want[item]]
+        new = [o.replace(n) if _is_variable(o) else n for o, n in zip(old, new, strict=True)]
+        values[item] = jax.tree_util.tree_unflatten(treedef, new)
+    return values
+
+
+def _compare(path: epath.Path, saved: Mapping[str, Any], asked: Mapping[str, Any]):
+    """Raises UserError, with names, where the saved arrays are not those asked for."""
+    problems = [f"only in the checkpoint: {name}" for name in saved.keys() - asked.keys()]
+    problems += [f"not in the checkpoint: {name}" for name in asked.keys() - saved.keys()]
+    for name in saved.keys() & asked.keys():
+        one, two = ((tuple(x.shape), str(x.dtype)) for x in (saved[name], asked[name]))
+        if one != two:
+            problems.append(f"{name}: saved {one}, asked for {two}")
+    if problems:
+        raise UserError(f"{path} holds other arrays\n  " + "\n  ".join(sorted(problems)))

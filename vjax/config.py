@@ -16,7 +16,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -152,6 +152,29 @@ class Eval:
 
 
 @dataclass(frozen=True)
+class Pretrain:
+    """Only `--job=pretrain` reads these: how vjax-tiny itself is made."""
+
+    clips: Positive = 6000  # procedural, split `base`
+    eval_clips: Positive = 400  # procedural, split `base_eval`
+    vocab: Positive = 768
+    width: Positive = 128
+    tower_layers: Positive = 4
+    decoder_layers: Positive = 5
+    heads: Positive = 2
+    kv_heads: Positive = 1
+    ffn: Positive = 384  # of the decoder; the tower's is 4 times the width
+    image_size: Positive = 48
+    patch_size: Positive = 16
+    fps: AboveZero = 3.0
+    tower_steps: Count = 1200  # of the first stage: naming what is in single frames
+    tower_batch_size: Positive = 192
+    tower_lr: AboveZero = 1.5e-3
+    tower_multiplier: NotNegative = 0.3  # of the tower's learning rate in the second stage
+    letter_weight: AboveZero = 3.0  # loss weight of option letters
+
+
+@dataclass(frozen=True)
 class MeshShape:
     """Devices along each mesh axis; their product is the number of devices used."""
 
@@ -177,6 +200,7 @@ class Config:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     eval: Eval = field(default_factory=Eval)
     mesh: MeshShape = field(default_factory=MeshShape)
+    pretrain: Pretrain = field(default_factory=Pretrain)
 
 
 # ---- in and out ----------------------------------------------------------------------------------
@@ -239,10 +263,15 @@ def diff(a: Config, b: Config) -> list[str]:
     return [key for key in KEYS if one[key] != two[key]]
 
 
-def describe_diff(a: Config, b: Config) -> str:
-    """One indented line per key that differs: `lora.rank: 8 -> 16`."""
+# prefixes of fields that say how a run is carried out, not what comes of it: free on resume
+EXECUTION = ("data.workers", "data.read_threads", "train.log_every", "checkpoint.", "mesh.")
+
+
+def describe_diff(a: Config, b: Config, keys: Sequence[str] | None = None) -> str:
+    """One indented line per key that differs: `lora.rank: 8 -> 16`; of `keys` only, if given."""
     one, two = flatten(to_dict(a)), flatten(to_dict(b))
-    return "\n".join(f"  {key}: {one[key]!r} -> {two[key]!r}" for key in diff(a, b))
+    shown = diff(a, b) if keys is None else keys
+    return "\n".join(f"  {key}: {one[key]!r} -> {two[key]!r}" for key in shown)
 
 
 def override_hash(config: Config, base: Config) -> str:

@@ -85,7 +85,9 @@ def parse(argv: Sequence[str], values: flags.FlagValues | None = None) -> Run:
         spec = values["config"].config_filename
         config = _freeze(values.config, spec)
         base = _freeze(ConfigFileFlagParser("config").parse(spec), spec)
-        workdir = Path(values.workdir) if values.workdir else config_lib.workdir(config, base)
+        # how a run is judged later does not make it another run
+        named = config if values.job == "train" else dataclasses.replace(config, eval=base.eval)
+        workdir = Path(values.workdir) if values.workdir else config_lib.workdir(named, base)
     elif values.workdir:
         workdir = Path(values.workdir)
         config = _saved_config(workdir)
@@ -149,10 +151,12 @@ def open_workdir(run: Run):
         whole = file.with_suffix(".tmp")
         whole.write_text(config_lib.to_json(run.config))
         os.replace(whole, file)
-    elif saved != run.config:
+        return
+    free = config_lib.EXECUTION + (() if run.job == "train" else ("eval.",))
+    if differ := [key for key in config_lib.diff(saved, run.config) if not key.startswith(free)]:
         raise UserError(
             f"{workdir} holds a run with another config:\n"
-            f"{config_lib.describe_diff(saved, run.config)}\n"
+            f"{config_lib.describe_diff(saved, run.config, differ)}\n"
             "choose another --workdir, or start over with --fresh"
         )
 

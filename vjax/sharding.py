@@ -6,7 +6,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 MESH_AXES = ("data", "fsdp", "context", "tensor")
 
-# logical name -> mesh axes; a parameter axis or activation axis is named once, in the module that makes it
+# logical name -> mesh axes; an axis is named once, in the module that makes it
 RULES: dict[str, tuple[str, ...] | None] = {
     "batch": ("data", "fsdp"),
     "length": ("context",),
@@ -34,9 +34,14 @@ def make_mesh(data: int = 1, fsdp: int = 1, context: int = 1, tensor: int = 1) -
     shape = (data, fsdp, context, tensor)
     need, have = int(np.prod(shape)), jax.device_count()
     if need > have:
-        raise ValueError(f"mesh data={data} fsdp={fsdp} context={context} tensor={tensor} needs {need} devices, {have} found")
+        raise ValueError(
+            f"mesh data={data} fsdp={fsdp} context={context} tensor={tensor} needs {need} devices, "
+            f"{have} found"
+        )
     # jax.make_mesh defaults to Explicit axes; sharding by constraint wants Auto
-    return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 4, devices=jax.devices()[:need])
+    return jax.make_mesh(
+        shape, MESH_AXES, axis_types=(AxisType.Auto,) * 4, devices=jax.devices()[:need]
+    )
 
 
 def partition_spec(axes: tuple[str | None, ...]) -> PartitionSpec:
@@ -53,7 +58,10 @@ def partition_spec(axes: tuple[str | None, ...]) -> PartitionSpec:
         on = RULES[name] if name is not None else None
         for mesh_axis in on or ():
             if mesh_axis in used:
-                raise ValueError(f"axes {axes}: {used[mesh_axis]!r} and {name!r} both lie on mesh axis {mesh_axis!r}")
+                raise ValueError(
+                    f"axes {axes}: {used[mesh_axis]!r} and {name!r} both lie on mesh axis "
+                    f"{mesh_axis!r}"
+                )
             used[mesh_axis] = name
         parts.append(on)
     return PartitionSpec(*parts)

@@ -59,7 +59,7 @@ def test_variants_and_reversals_are_reported_apart():
 
 @pytest.mark.parametrize("task", OPTIONS)
 def test_random_answers_sit_at_chance(task):
-    row = summarise(items(task, 300, None))["fragments/procedural"][task]
+    row = summarise(items(task, 150, None))["fragments/procedural"][task]
     assert row["low"] < row["chance"] < row["high"]
     assert row["cluster_low"] < row["chance"] < row["cluster_high"]
 
@@ -82,12 +82,12 @@ def test_suites_and_tasks_are_kept_apart():
 
 
 def test_compare_pairs_by_id():
-    before, after = items("counting", 200, 0.4), items("counting", 200, 0.8, seed=1)
+    before, after = items("counting", 90, 0.4), items("counting", 90, 0.8, seed=1)
     change = compare(before, after[::-1])["fragments/procedural"]["counting"]
     pairs = [(b.correct, a.correct) for b, a in zip(before, after, strict=True)]
     gained, lost = pairs.count((False, True)), pairs.count((True, False))
     assert change.keys() == {"delta", "p", "low", "high"}
-    assert change["delta"] == pytest.approx((gained - lost) / 200)
+    assert change["delta"] == pytest.approx((gained - lost) / 90)
     assert change["p"] == mcnemar(gained, lost)
     assert 0 < change["low"] < change["delta"] < change["high"]
 
@@ -110,9 +110,9 @@ def test_compare_names_the_item_with_another_answer():
 
 @pytest.fixture(scope="module")
 def made_up():
-    before = [x for t in FRAGMENTS for x in items(t, 120, None)]
+    before = [x for t in FRAGMENTS for x in items(t, 80, None)]
     after = [
-        x for t in FRAGMENTS for x in items(t, 120, None if t == "rearrangement" else 0.9, seed=1)
+        x for t in FRAGMENTS for x in items(t, 80, None if t == "rearrangement" else 0.95, seed=1)
     ]
     return results(before, after, **RUN)
 
@@ -127,7 +127,7 @@ def test_results_go_through_a_file(tmp_path, made_up):
 
 
 def test_results_are_the_same_every_time(made_up):
-    before = [x for t in FRAGMENTS for x in items(t, 120, None)]
+    before = [x for t in FRAGMENTS for x in items(t, 80, None)]
     assert summarise(before) == made_up["before"]
 
 

@@ -48,7 +48,7 @@ def model(of: ModelSpec = SPEC, seed: int = 0) -> VideoLLM:
     return built
 
 
-def llava(of: ModelSpec = SPEC, seed: int = 0, use_head: bool = False):
+def llava(of: ModelSpec = SPEC, seed: int = 0):
     """transformers' model of the same shape, every parameter random."""
     import torch
     from transformers import (
@@ -67,7 +67,7 @@ def llava(of: ModelSpec = SPEC, seed: int = 0, use_head: bool = False):
             num_attention_heads=vision.heads,
             image_size=vision.image_size,
             patch_size=vision.patch_size,
-            vision_use_head=use_head,
+            vision_use_head=False,
         ),
         text_config=Qwen2Config(
             vocab_size=text.vocab,

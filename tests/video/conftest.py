@@ -27,7 +27,8 @@ def make_video():
         with av.open(str(path), "w", options=container or {}) as file:
             # Whole milliseconds where times are given, else whole frames.
             base = Fraction(1, 1000) if times is not None else Fraction(1, fps)
-            stream = file.add_stream(codec, rate=fps, options=options)
+            quick = {"preset": "veryfast"} if codec == "libx264" else {}
+            stream = file.add_stream(codec, rate=fps, options=quick | options)
             stream.height, stream.width = pictures[0].shape[:2]
             stream.pix_fmt = "yuv420p"
             stream.codec_context.time_base = base

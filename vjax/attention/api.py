@@ -11,14 +11,14 @@ from vjax.attention import xla
 
 @flax.struct.dataclass
 class Mask:
-    """What a query may look at. All given conditions hold at once; no field means everything is seen.
+    """What a query may look at. All given conditions hold at once; no field: everything is seen.
 
     Attributes:
       causal: a query sees keys whose position is not larger than its own.
       q_segments: int32 [B, T]; kv_segments: int32 [B, S]; a query sees keys of its own segment, and
         segment 0 (padding) sees nothing. Both or neither.
-      q_positions: int32 [B, T], kv_positions: int32 [B, S]: what `causal` compares; the order in the
-        array where absent.
+      q_positions: int32 [B, T], kv_positions: int32 [B, S]: what `causal` compares; the order in
+        the array where absent.
     """
 
     causal: bool = flax.struct.field(pytree_node=False, default=False)
@@ -29,13 +29,14 @@ class Mask:
 
 
 BACKENDS: dict[str, Callable] = {"xla": xla.attend}
+SEE_ALL = Mask()
 
 
 def attend(
     q: Float[Array, "B T N H"],
     k: Float[Array, "B S K H"],
     v: Float[Array, "B S K H"],
-    mask: Mask = Mask(),
+    mask: Mask = SEE_ALL,
     *,
     scale: float | None = None,
     backend: str = "xla",
@@ -57,8 +58,12 @@ def attend(
       ValueError: an unknown backend, or N not a multiple of K.
     """
     if backend not in BACKENDS:
-        raise ValueError(f"attention backend {backend!r} is not known; known: {', '.join(BACKENDS)}")
+        raise ValueError(
+            f"attention backend {backend!r} is not known; known: {', '.join(BACKENDS)}"
+        )
     if q.shape[2] % k.shape[2]:
         raise ValueError(f"{q.shape[2]} query heads are not a multiple of {k.shape[2]} kv heads")
     with jax.named_scope("attend"):
-        return BACKENDS[backend](q, k, v, mask, scale=q.shape[-1] ** -0.5 if scale is None else scale)
+        return BACKENDS[backend](
+            q, k, v, mask, scale=q.shape[-1] ** -0.5 if scale is None else scale
+        )

@@ -17,7 +17,9 @@ def allowed(mask, T: int, S: int) -> Bool[Array, "B T S"] | None:
         k_pos = jnp.arange(S)[None] if mask.kv_positions is None else mask.kv_positions
         seen = q_pos[:, :, None] >= k_pos[:, None, :]
     if mask.q_segments is not None:
-        same = (mask.q_segments[:, :, None] == mask.kv_segments[:, None, :]) & (mask.q_segments[:, :, None] > 0)
+        same = (mask.q_segments[:, :, None] == mask.kv_segments[:, None, :]) & (
+            mask.q_segments[:, :, None] > 0
+        )
         seen = same if seen is None else seen & same
     return seen
 

@@ -26,7 +26,7 @@ class Shape:
 
 
 def to_model_size(image: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [H, W, 3] -> uint8 [size, size, 3]: area average for whole factors, Pillow bicubic otherwise."""
+    """uint8 [H, W, 3] -> uint8 [size, size, 3]: mean over whole factors, else Pillow bicubic."""
     H, W, _ = image.shape
     if (H, W) == (size, size):
         return image
@@ -66,15 +66,15 @@ def collate(
     pad_token_id: int,
     items: Sequence[int] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Examples to the batch dict: those of a row one after another as segments, all pictures in one buffer.
+    """Examples to the batch dict: those of a row one after another, all pictures in one buffer.
 
     Args:
       rows: the examples of each row; rows that are absent up to `shape.rows` are padding.
       items: the `item` field, one number a row.
 
     Raises:
-      ValueError: more rows, tokens in a row or pictures than the shape has room for, or image tokens
-        that do not match the pictures.
+      ValueError: more rows, tokens in a row or pictures than the shape has room for, or image
+        tokens that do not match the pictures.
     """
     B, T, P = shape.rows, shape.length, shape.patches
     if len(rows) > B:
@@ -108,7 +108,8 @@ def collate(
             vision = at + np.flatnonzero(example.tokens == image_token_id)
             if len(vision) != len(example.images) * P:
                 raise ValueError(
-                    f"row {b}: {len(vision)} image tokens for {len(example.images)} pictures of {P} tokens"
+                    f"row {b}: {len(vision)} image tokens for {len(example.images)} pictures "
+                    f"of {P} tokens"
                 )
             batch["vision_index"][b, vision] = slot * P + np.arange(len(vision))
             for image in example.images:

@@ -16,4 +16,6 @@ def put(batch: dict[str, np.ndarray], mesh, *, stacked: bool = False) -> dict[st
     """
     rows = PartitionSpec(None, ("data", "fsdp")) if stacked else PartitionSpec(("data", "fsdp"))
     sharding = NamedSharding(mesh, rows)
-    return {name: jax.device_put(field, sharding) for name, field in batch.items() if name != "item"}
+    return {
+        name: jax.device_put(field, sharding) for name, field in batch.items() if name != "item"
+    }

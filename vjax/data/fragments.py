@@ -1,4 +1,4 @@
-"""Fragment batches: from a batch number to numpy arrays, by way of plan, prompt, tokens and packing."""
+"""Fragment batches: batch number to numpy arrays, by way of plan, prompt, tokens and packing."""
 
 import dataclasses
 from collections.abc import Callable
@@ -23,7 +23,14 @@ class Lengths:
 
     def __call__(self, item: FragmentItem) -> int:
         record = item.record
-        kind = (record.task, record.variant, record.form, record.template, record.M, len(record.options))
+        kind = (
+            record.task,
+            record.variant,
+            record.form,
+            record.template,
+            record.M,
+            len(record.options),
+        )
         if kind not in self.known:
             self.known[kind] = len(self.chat.encode(item.prompt(self.clip_of)).tokens)
         return self.known[kind]

@@ -1,4 +1,4 @@
-"""Items: one question each, ready to be turned into tokens; what batches and evaluations are made of."""
+"""Items: one question each, ready to become tokens; batches and evaluations are made of them."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -55,11 +55,13 @@ class SceneItem:
         clip = clip_of(self.key)
         rows = rows_at_fps(clip.table.time, self.fps, self.frames)
         rng = philox("scene", self.seed, self.scene.video_id, self.task)
-        return scene_prompt(questions.scene_question(self.scene, self.task, rng), [clip.frames[r] for r in rows])
+        return scene_prompt(
+            questions.scene_question(self.scene, self.task, rng), [clip.frames[r] for r in rows]
+        )
 
 
 def rows_at_fps(time: np.ndarray, fps: float, most: int, start: float = 0.0) -> list[int]:
-    """Rows of the frames shown at start, start + 1/fps, ... (the last frame not later), at most `most`."""
+    """Rows of the frames on screen at start, start + 1/fps, ... seconds, at most `most`."""
     wanted = time[0] + start + np.arange(most) / fps
     wanted = wanted[wanted <= time[-1] + 1e-6]
     return (np.searchsorted(time, wanted + 1e-6, side="right") - 1).tolist()
@@ -69,7 +71,9 @@ def scene_prompt(question: tuple[str, Sequence[str], int], frames: Sequence[np.n
     """A four-option question after its frames; the answer is a letter."""
     text, options, answer = question
     letters = "ABCD"[: len(options)]
-    lines = "".join(f"\n{letter}. {option}" for letter, option in zip(letters, options, strict=True))
+    lines = "".join(
+        f"\n{letter}. {option}" for letter, option in zip(letters, options, strict=True)
+    )
     parts = [("frame", n) for n in range(len(frames))]
     parts.append(("text", f"{text}{lines}\nAnswer with the letter."))
     return Prompt(tuple(parts), tuple(frames), letters[answer], tuple(letters))

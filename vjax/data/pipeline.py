@@ -1,4 +1,4 @@
-"""The Grain pipeline: batch numbers in, numpy batches out, a few ahead of the step that eats them."""
+"""The Grain pipeline: batch numbers in, numpy batches out, a few ahead of the step."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""Which items make batch i: a pure function of (seed, epoch, i) and of the clips, before any pixel is read."""
+"""Which items make batch i: a pure function of (seed, epoch, i) and of the clips."""
 
 import dataclasses
 import functools
@@ -30,11 +30,11 @@ class TrainPlan:
     first, so that batch i belongs to epoch i // len(first epoch) without building those between.
 
     Args:
-      keys: store keys of the clips of each source ("real", "procedural"); empty sources are left out.
+      keys: store keys of the clips of each source ("real", "procedural"); empty ones are left out.
       clip_of: key -> Clip (pixels decide what is decidable).
       cfg: how fragments are drawn; its seed is the plan's.
       weights: share of each task among items, relative.
-      procedural_share: share of items that come from procedural clips, where both sources are there.
+      procedural_share: share of items from procedural clips, where both sources are there.
       batch_size: items of a batch.
       length_of: tokens of an item, known without its pixels.
     """
@@ -82,12 +82,14 @@ class TrainPlan:
 
     @functools.cached_property
     def counts(self) -> dict[tuple[str, str], int]:
-        """Items an epoch takes from each (source, task): as many as the shares allow without repeating."""
+        """Items an epoch takes from each (source, task): all that the shares allow, none twice."""
         cells, drops = self._first
         empty = [cell for cell in self.share if not cells[cell]]
         if empty:
             dropped = "; ".join(str(drop) for drop in drops[:3])
-            raise ValueError(f"no {empty[0][1]} item could be drawn from {empty[0][0]} clips: {dropped}")
+            raise ValueError(
+                f"no {empty[0][1]} item could be drawn from {empty[0][0]} clips: {dropped}"
+            )
         total = min(len(cells[cell]) / share for cell, share in self.share.items())
         return {cell: max(1, math.floor(total * share)) for cell, share in self.share.items()}
 
@@ -108,8 +110,8 @@ class TrainPlan:
             order = rng.permutation(len(cells[cell])) if cells[cell] else []
             items += [cells[cell][order[n % len(order)]] for n in range(count if len(order) else 0)]
         items = [items[n] for n in rng.permutation(len(items))]
-        # dealt like cards from a sorted deck: batches then differ by at most 4 pictures and little in
-        # length, so that one static shape fits all, and their tasks are even
+        # dealt like cards from a sorted deck: batches then differ by at most 4 pictures and little
+        # in length, so that one static shape fits all, and their tasks are even
         items.sort(key=lambda item: (item.images, self.length_of(item), item.record.task))
         n = self.steps_per_epoch
         dealt: list[list[FragmentItem | None]] = [items[b::n] for b in range(n)]

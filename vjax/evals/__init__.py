@@ -1,1 +1,1 @@
-"""Evals: what was answered, how sure that is, and the pages that say so. No model code, no jax."""
+"""Evals: what was answered, how sure that is, and the pages that say so; jax in run.py alone."""

@@ -96,6 +96,8 @@ class ItemResult:
         return self.parsed is not None and self._says_label(self.parsed)
 
     def _says_label(self, candidate: str) -> bool:
+        if candidate == self.answer or not self.options:
+            return candidate == self.answer
         return normalise(self.text(candidate)) == normalise(self.label)
 
     def to_json(self) -> str:

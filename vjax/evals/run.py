@@ -24,7 +24,7 @@ Item = FragmentItem | SceneItem
 
 
 def blank(prompt: Prompt) -> Prompt:
-    """The control that must leave every task at chance: grey pictures, and the same number of frames always.
+    """The control that must leave every task at chance: grey pictures, always as many frames.
 
     Grey frames alone would leave their number to be counted.
     """
@@ -47,7 +47,11 @@ def no_order(prompt: Prompt) -> Prompt:
     return dataclasses.replace(prompt, parts=(*(("image", n) for n in by_content), *rest))
 
 
-CONTROLS: dict[str, Callable[[Prompt], Prompt]] = {"none": lambda prompt: prompt, "blank": blank, "no_order": no_order}
+CONTROLS: dict[str, Callable[[Prompt], Prompt]] = {
+    "none": lambda prompt: prompt,
+    "blank": blank,
+    "no_order": no_order,
+}
 
 
 def evaluate(
@@ -79,21 +83,29 @@ def evaluate(
         for item in items:
             prompt = CONTROLS[control](item.prompt(clip_of))
             letters = is_choice(item)
-            # a letter is judged by its own token; a text with its end of turn, or "2" would tie with "2,3"
+            # a letter is judged by its own token; a text with its end of turn, or "2" would tie
+            # with "2,3"
             candidates = [chat.candidate(text, end=not letters) for text in prompt.candidates]
             bucket = next(size for size in BUCKETS if size >= len(candidates))
-            rows.append((bucket, suite, item, prompt, chat.encode(prompt, with_answer=False), candidates))
+            rows.append(
+                (bucket, suite, item, prompt, chat.encode(prompt, with_answer=False), candidates)
+            )
     results: dict[str, dict[str, ItemResult]] = {suite: {} for suite in suites}
     for bucket in BUCKETS:
         mine = [row for row in rows if row[0] == bucket]
         if not mine:
             continue
         longest = max(len(row[4].tokens) for row in mine)
-        shape = Shape(batch_size, -(-longest // 16) * 16, 4 * batch_size + 8, image_size, chat.patches)
+        shape = Shape(
+            batch_size, -(-longest // 16) * 16, 4 * batch_size + 8, image_size, chat.patches
+        )
         A = max(len(ids) for row in mine for ids in row[5])
         for part in _batches(mine, shape):
             batch = collate(
-                [[row[4]] for row in part], shape, image_token_id=chat.image_token_id, pad_token_id=pad_token_id
+                [[row[4]] for row in part],
+                shape,
+                image_token_id=chat.image_token_id,
+                pad_token_id=pad_token_id,
             )
             tokens = np.full((shape.rows, bucket, A), pad_token_id, np.int32)
             mask = np.zeros((shape.rows, bucket, A), bool)
@@ -104,12 +116,18 @@ def evaluate(
             batch.pop("item")
             batch = {name: jnp.asarray(field) for name, field in batch.items()}
             scores, generated = answer(
-                model_parts, batch, (jnp.asarray(tokens), jnp.asarray(mask)), NEW_TOKENS, dtype=dtype
+                model_parts,
+                batch,
+                (jnp.asarray(tokens), jnp.asarray(mask)),
+                NEW_TOKENS,
+                dtype=dtype,
             )
             scores, generated = np.asarray(scores), np.asarray(generated)
             for b, (_, suite, item, prompt, _, candidates) in enumerate(part):
                 text = chat.decode(generated[b])
-                results[suite][item.id] = result(item, suite, prompt, scores[b, : len(candidates)], text)
+                results[suite][item.id] = result(
+                    item, suite, prompt, scores[b, : len(candidates)], text
+                )
             on_batch(len(part))
     return {suite: [results[suite][item.id] for item in items] for suite, items in suites.items()}
 
@@ -119,16 +137,27 @@ def is_choice(item: Item) -> bool:
     return isinstance(item, SceneItem) or item.record.form == "mcq"
 
 
-def result(item: Item, suite: str, prompt: Prompt, scores: np.ndarray, generated: str) -> ItemResult:
+def result(
+    item: Item, suite: str, prompt: Prompt, scores: np.ndarray, generated: str
+) -> ItemResult:
     """What scoring one item gave."""
     if isinstance(item, FragmentItem):
         return score_record(item.record, suite=suite, scores=scores, generated=generated)
     text = next(value for kind, value in prompt.parts if kind == "text")
     options = [line.partition(". ")[2] for line in text.splitlines()[1:-1]]
     return score(
-        id=item.id, suite=suite, task=item.task, form="mcq", M=sum(kind == "frame" for kind, _ in prompt.parts),
-        group=item.scene.video_id, frames=[], options=options, candidates=prompt.candidates, answer=prompt.answer,
-        scores=scores, generated=generated,
+        id=item.id,
+        suite=suite,
+        task=item.task,
+        form="mcq",
+        M=sum(kind == "frame" for kind, _ in prompt.parts),
+        group=item.scene.video_id,
+        frames=[],
+        options=options,
+        candidates=prompt.candidates,
+        answer=prompt.answer,
+        scores=scores,
+        generated=generated,
     )
 
 

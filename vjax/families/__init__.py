@@ -1,4 +1,4 @@
-"""Checkpoint families: a spec from config.json and a weight-name map. Data, not classes; no jax here."""
+"""Checkpoint families: a spec from config.json and a weight-name map. Data, not classes."""
 
 from vjax.families.registry import family_of, read_spec
 

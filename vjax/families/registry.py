@@ -17,7 +17,10 @@ def family_of(model_type: str) -> types.ModuleType:
       ValueError: an unknown `model_type`, with the list of known ones.
     """
     if model_type not in FAMILIES:
-        raise ValueError(f"config.json: model_type {model_type!r} is not known; known: {', '.join(sorted(FAMILIES))}")
+        raise ValueError(
+            f"config.json: model_type {model_type!r} is not known; "
+            f"known: {', '.join(sorted(FAMILIES))}"
+        )
     return FAMILIES[model_type]
 
 
@@ -25,6 +28,8 @@ def read_spec(folder: str | pathlib.Path) -> ModelSpec:
     """The model spec of a Hugging-Face-style checkpoint folder."""
     path = pathlib.Path(folder) / "config.json"
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no config.json; a checkpoint is a Hugging-Face-style folder")
+        raise FileNotFoundError(
+            f"{path}: no config.json; a checkpoint is a Hugging-Face-style folder"
+        )
     config = json.loads(path.read_text())
     return family_of(config.get("model_type", "")).spec(config)

@@ -1,4 +1,4 @@
-"""What a checkpoint is made of, read from its config.json (the "model spec" table of WORKSPACE.md)."""
+"""What a checkpoint is made of, read from its config.json (table "Model spec" of WORKSPACE.md)."""
 
 import dataclasses
 
@@ -34,7 +34,7 @@ class TowerSpec:
 
 @dataclasses.dataclass(frozen=True)
 class ProjectorSpec:
-    """From tower width to decoder width: two linear layers with an activation between (LLaVA-1.5)."""
+    """From tower width to decoder width: two linear layers, an activation between (LLaVA-1.5)."""
 
     kind: str = "mlp2"
     act: str = "gelu"
@@ -73,7 +73,7 @@ class ModelSpec:
 
 @dataclasses.dataclass(frozen=True)
 class VideoSpec:
-    """How videos reach the model; saved as video_spec.json so training and inference cannot drift apart."""
+    """How videos reach the model; saved as video_spec.json, for training and inference alike."""
 
     image_size: int
     store_size: int

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from vjax.models.video_llm import VideoLLM
 
@@ -14,13 +14,14 @@ from vjax.models.video_llm import VideoLLM
 def reference_logits(
     model: VideoLLM,
     input_ids: Int[np.ndarray, "B T"],
-    attention_mask: Bool[np.ndarray, "B T"] | None = None,
+    attention_mask: Int[np.ndarray, "B T"] | None = None,
     pixel_values: Float[np.ndarray, "V 3 H W"] | None = None,
-) -> Float[np.ndarray, "B T vocab"]:
+) -> Float[Array, "B T vocab"]:
     """What LlavaForConditionalGeneration's forward gives for the same arguments, in float32.
 
     Positions follow that class: 0, 1, 2, ... over the whole row, padding counted. Images fill the
-    image tokens in reading order. Rows of padding tokens have no reference: do not compare them.
+    image tokens in reading order. What padding tokens give has no reference: do not compare it.
+    Differentiable with respect to the model's variables.
 
     Args:
       attention_mask: 1 where a token is real; all where None.
@@ -49,7 +50,7 @@ def reference_logits(
         if attention_mask is None
         else np.asarray(attention_mask, np.int32),
     }
-    return np.asarray(_logits(*nnx.split(model), batch))
+    return _logits(*nnx.split(model), batch)
 
 
 @functools.partial(jax.jit, static_argnums=0)

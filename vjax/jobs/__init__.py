@@ -1,1 +1,1 @@
-"""Jobs: the only place where rooms meet. One public file a job, `run(config, workdir, *, fresh)`."""
+"""Jobs: the only place where rooms meet. A public file a job, `run(config, workdir, *, fresh)`."""

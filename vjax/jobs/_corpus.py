@@ -1,4 +1,4 @@
-"""Clips for a run: fetched or found, made, decoded once into the frame store, split by source clip."""
+"""Clips for a run: fetched, found or made, decoded once, split by source clip."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -75,12 +75,22 @@ def prepare(config: Config) -> Corpus:
         with progress(total=len(paths), desc=f"decode {what}", unit="clip") as bar:
             try:
                 built = store.build(
-                    paths, root=root, workers=data.workers, on_bad=data.on_bad_clip, seed=config.seed,
-                    min_s=data.window_min_s, max_s=data.window_max_s, store_size=data.store_size,
-                    resize=data.resize, signal=signal, progress=lambda *_: bar.update(),
+                    paths,
+                    root=root,
+                    workers=data.workers,
+                    on_bad=data.on_bad_clip,
+                    seed=config.seed,
+                    min_s=data.window_min_s,
+                    max_s=data.window_max_s,
+                    store_size=data.store_size,
+                    resize=data.resize,
+                    signal=signal,
+                    progress=lambda *_: bar.update(),
                 )
             except VideoError as error:
-                raise UserError(f"{error}\n--config.data.on_bad_clip=skip leaves such files out") from error
+                raise UserError(
+                    f"{error}\n--config.data.on_bad_clip=skip leaves such files out"
+                ) from error
             bar.update(len(paths) - bar.n)
         corpus.dropped += built.dropped
         if len(built.dropped) > data.max_bad_share * len(paths):
@@ -107,7 +117,8 @@ def _real(config: Config, corpus: Corpus, build: Callable):
             raise UserError(str(error)) from error
         say(sample_clips.licences())
         parts = {
-            split: [item.path for item in local if item.clip.split == split] for split in ("train", "heldout")
+            split: [item.path for item in local if item.clip.split == split]
+            for split in ("train", "heldout")
         }
         root = cache_root() / "clips"
         for item in local:
@@ -129,13 +140,17 @@ def _real(config: Config, corpus: Corpus, build: Callable):
     corpus.heldout["real"] = build(parts["heldout"], root, "held-out clips")
     for split in ("train", "heldout"):
         if not getattr(corpus, split)["real"]:
-            raise UserError(f"no usable {split} clip among {len(parts[split])} files; see the drops above")
+            raise UserError(
+                f"no usable {split} clip among {len(parts[split])} files; see the drops above"
+            )
 
 
 def _world(config: Config, corpus: Corpus, split: str, count: int, build: Callable) -> list[str]:
     root = cache_root() / "procedural"
     with progress(total=count, desc=f"procedural {split}", unit="clip") as bar:
-        paths = world.make_corpus(root, split, range(count), workers=config.data.workers, on_clip=bar.update)
+        paths = world.make_corpus(
+            root, split, range(count), workers=config.data.workers, on_clip=bar.update
+        )
         bar.update(count - bar.n)
     corpus.files[f"procedural-{split}"] = count
     keys = build(paths, root, f"procedural {split} clips")

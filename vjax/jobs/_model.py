@@ -1,4 +1,4 @@
-"""The model of a run: base weights, adapter, tokenizer and video spec, as train, eval and export need it."""
+"""The model of a run: base weights, adapter, tokenizer and video spec."""
 
 import dataclasses
 import json
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 import vjax
+from vjax.checkpoints import Checkpoints, CheckpointSet
 from vjax.config import Config
 from vjax.console import UserError, table
 from vjax.families import read_spec
@@ -19,6 +20,13 @@ from vjax.models import lora
 from vjax.models.video_llm import VideoLLM
 from vjax.prompts.chat import Chat
 
+SIDE_FILES = (
+    "tokenizer.json",
+    "chat_template.jinja",
+    "video_spec.json",
+    "tokenizer_config.json",
+    "LICENSE",
+)
 TINY = Path(vjax.__file__).parent / "presets" / "vjax-tiny"
 
 
@@ -39,7 +47,7 @@ class Loaded:
 
 
 def load(config: Config) -> Loaded:
-    """Base weights from config.model.path, and fresh adapters (B = 0) where config.train.trainable is `lora`.
+    """Base weights from config.model.path, with fresh adapters (B = 0) if these are to train.
 
     Raises:
       UserError: no such checkpoint, or patterns that match nothing.
@@ -49,19 +57,43 @@ def load(config: Config) -> Loaded:
         spec = read_spec(folder)
         video = VideoSpec(**json.loads((folder / "video_spec.json").read_text()))
         rngs = nnx.Rngs(config.seed)
-        model = VideoLLM(spec, rngs=rngs) if config.model.path == "random" else load_weights(folder, spec)
+        model = (
+            VideoLLM(spec, rngs=rngs)
+            if config.model.path == "random"
+            else load_weights(folder, spec)
+        )
         if config.train.trainable == "lora":
             options = config.lora
             lora.add(
-                model, rank=options.rank, alpha=options.alpha, dropout=options.dropout, targets=options.targets,
+                model,
+                rank=options.rank,
+                alpha=options.alpha,
+                dropout=options.dropout,
+                targets=options.targets,
                 rngs=nnx.Rngs(config.seed + 1),
             )
-        graphdef, trainable, frozen = nnx.split(model, lora.trainable_filter(config.train.trainable), ...)
+        graphdef, trainable, frozen = nnx.split(
+            model, lora.trainable_filter(config.train.trainable), ...
+        )
     except (ValueError, FileNotFoundError) as error:
         raise UserError(str(error)) from error
     if not jax.tree.leaves(trainable):
         raise UserError(f"train.trainable {config.train.trainable!r} matches no parameter")
     return Loaded(folder, spec, video, Chat.from_folder(folder, spec), graphdef, trainable, frozen)
+
+
+def restore(config: Config, workdir: Path, loaded: Loaded) -> CheckpointSet:
+    """The trainable variables of the run's newest checkpoint.
+
+    Raises:
+      UserError: there is none.
+    """
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    if checkpoints.latest_step() is None:
+        raise UserError(
+            f"{workdir} holds no checkpoint yet; train first: the same command without --job"
+        )
+    return checkpoints.restore(like={"trainable": loaded.trainable})
 
 
 def parameter_table(loaded: Loaded) -> str:
@@ -71,13 +103,19 @@ def parameter_table(loaded: Loaded) -> str:
         groups: dict[str, list[jax.Array]] = {}
         for path, leaf in nnx.to_flat_state(state):
             name = lora.path_str(path)
-            group = re.sub(r"/(q|k|v|o|gate|up|down|fc1|fc2|norm\d?|kernel|bias|scale)(?=/|$)", "", name)
+            group = re.sub(
+                r"/(q|k|v|o|gate|up|down|fc1|fc2|norm\d?|kernel|bias|scale)(?=/|$)", "", name
+            )
             groups.setdefault(group, []).append(leaf[...])
         for group, leaves in groups.items():
             shapes = " ".join(dict.fromkeys("x".join(map(str, leaf.shape)) for leaf in leaves))
             shapes = shapes if len(shapes) <= 48 else shapes[:45] + "..."
-            rows.append((group, shapes, sum(leaf.size for leaf in leaves), str(leaves[0].dtype), what))
-    total = {what: sum(row[2] for row in rows if row[4] == what) for what in ("trainable", "frozen")}
+            rows.append(
+                (group, shapes, sum(leaf.size for leaf in leaves), str(leaves[0].dtype), what)
+            )
+    total = {
+        what: sum(row[2] for row in rows if row[4] == what) for what in ("trainable", "frozen")
+    }
     share = total["trainable"] / max(1, sum(total.values()))
     return (
         table(("parameters", "shapes", "count", "dtype", "state"), rows)

@@ -1,4 +1,4 @@
-"""The suites of a run: fragments on held-out real and procedural clips, scene questions on procedural ones."""
+"""The suites of a run: fragments on held-out clips, scene questions on procedural ones."""
 
 from collections.abc import Sequence
 
@@ -21,13 +21,19 @@ SCENE_FRAMES = 6
 def fragment_config(config: Config, video: VideoSpec, seed: int) -> FragmentConfig:
     options = config.fragments
     return FragmentConfig(
-        seed=seed, sampler=options.sampler, power=options.power, tau=options.tau, model_size=video.image_size,
+        seed=seed,
+        sampler=options.sampler,
+        power=options.power,
+        tau=options.tau,
+        model_size=video.image_size,
         mcq_share=options.mcq_share,
     )
 
 
-def make(config: Config, corpus: Corpus, video: VideoSpec) -> tuple[dict[str, Sequence[Item]], list[Drop]]:
-    """Items by suite name, and clips that gave none. Says how many there are and how answers are spread."""
+def make(
+    config: Config, corpus: Corpus, video: VideoSpec
+) -> tuple[dict[str, Sequence[Item]], list[Drop]]:
+    """Items by suite name, and clips that gave none; says how answers are spread."""
     suites: dict[str, Sequence[Item]] = {}
     drops: list[Drop] = []
     cfg = fragment_config(config, video, config.eval.seed)
@@ -42,7 +48,8 @@ def make(config: Config, corpus: Corpus, video: VideoSpec) -> tuple[dict[str, Se
         labels = label_histogram([item.record for item in items])
         for task, found in labels.items():
             spread = ", ".join(f"{label} {n}" for label, n in sorted(found["label"].items())[:6])
-            say(f"  fragments/{source} {task}: {sum(found['label'].values())} items; answers {spread}")
+            count = sum(found["label"].values())
+            say(f"  fragments/{source} {task}: {count} items; answers {spread}")
     scenes = [(key, corpus.scenes[key]) for key in corpus.heldout.get("procedural", ())]
     items = [
         SceneItem(scene, key, task, video.fps, SCENE_FRAMES, config.eval.seed)
@@ -56,7 +63,12 @@ def make(config: Config, corpus: Corpus, video: VideoSpec) -> tuple[dict[str, Se
 
 
 def run(
-    config: Config, suites: dict[str, Sequence[Item]], loaded: Loaded, state, corpus: Corpus, what: str
+    config: Config,
+    suites: dict[str, Sequence[Item]],
+    loaded: Loaded,
+    state,
+    corpus: Corpus,
+    what: str,
 ) -> dict[str, list[ItemResult]]:
     """Scores all suites with the trainable variables `state`, under a bar."""
     total = sum(len(items) for items in suites.values())

@@ -74,7 +74,10 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
         samples=config.eval.bootstrap,
     )
     shown = write_report(
-        workdir / "report.html", results, read_metrics(workdir / "metrics.jsonl"), strips(suites, corpus, before, after)
+        workdir / "report.html",
+        results,
+        read_metrics(workdir / "metrics.jsonl"),
+        strips(suites, corpus, before, after),
     )
     summary.write_results(finished, results)
     say(summary.table(results))
@@ -107,44 +110,69 @@ def make_plan(config: Config, corpus: _corpus.Corpus, loaded: _model.Loaded) -> 
 def train(config: Config, workdir: Path, plan: TrainPlan, loaded: _model.Loaded) -> TrainState:
     """Takes the steps that are left, from the newest checkpoint on."""
     options = config.optim
-    lr = optimizer.schedule(options.schedule, lr=options.lr, steps=config.train.steps, warmup=options.warmup)
+    lr = optimizer.schedule(
+        options.schedule, lr=options.lr, steps=config.train.steps, warmup=options.warmup
+    )
     try:
         tx = optimizer.make(
-            loaded.trainable, lr, b1=options.b1, b2=options.b2, eps=options.eps, weight_decay=options.weight_decay,
-            clip_norm=options.clip_norm, groups=options.groups,
+            loaded.trainable,
+            lr,
+            b1=options.b1,
+            b2=options.b2,
+            eps=options.eps,
+            weight_decay=options.weight_decay,
+            clip_norm=options.clip_norm,
+            groups=options.groups,
         )
         mesh = make_mesh(**to_dict(config)["mesh"])
     except ValueError as error:
         raise UserError(str(error)) from error
     shape = plan.shape(ROW_TOKENS, image_size=loaded.video.image_size, patches=loaded.chat.patches)
     make_batch = FragmentBatches(
-        plan, loaded.chat, shape, loaded.spec.pad_token_id, accumulate=config.train.accumulate,
+        plan,
+        loaded.chat,
+        shape,
+        loaded.spec.pad_token_id,
+        accumulate=config.train.accumulate,
         shuffle_labels=config.train.control == "shuffle_labels",
     )
     with jax.set_mesh(mesh):
         frozen = replicate(mesh, loaded.frozen)
-        trainable = jax.tree.map(jnp.copy, loaded.trainable)  # the step donates; the start values stay with `loaded`
+        trainable = jax.tree.map(
+            jnp.copy, loaded.trainable
+        )  # the step donates; the start values stay with `loaded`
         state = replicate(mesh, TrainState(trainable, tx.init(trainable), jnp.zeros((), jnp.int32)))
         checkpoints = Checkpoints(
-            workdir / "checkpoints", max_to_keep=config.checkpoint.max_to_keep, save_interval=config.checkpoint.every
+            workdir / "checkpoints",
+            max_to_keep=config.checkpoint.max_to_keep,
+            save_interval=config.checkpoint.every,
         )
         seen = 0
         start = checkpoints.latest_step() or 0
         if start:
-            saved = checkpoints.restore(start, like={"trainable": state.trainable, "optimizer": state.optimizer})
+            saved = checkpoints.restore(
+                start, like={"trainable": state.trainable, "optimizer": state.optimizer}
+            )
             state = TrainState(saved.trainable, saved.optimizer, jnp.asarray(start, jnp.int32))
             seen = saved.counters["items_seen"]
             say(f"resuming after step {start} of {config.train.steps}")
         one = make_step(
-            loaded.graphdef, tx, dtype=_model.dtype_of(config), remat=config.train.remat,
-            accumulate=config.train.accumulate, seed=config.seed, dropout=config.lora.dropout > 0,
+            loaded.graphdef,
+            tx,
+            dtype=_model.dtype_of(config),
+            remat=config.train.remat,
+            accumulate=config.train.accumulate,
+            seed=config.seed,
+            dropout=config.lora.dropout > 0,
         )
         step = jax.jit(one, donate_argnums=0, out_shardings=(shardings_of(state), None))
         items_a_step = config.train.batch_size * config.train.accumulate
 
         def save(done: int, state: TrainState, last: bool):
             counters = {
-                "step": done, "next_batch": done, "seed": config.seed,
+                "step": done,
+                "next_batch": done,
+                "seed": config.seed,
                 "items_seen": seen + (done - start) * items_a_step,
             }
             force = last and (config.checkpoint.save_on_exit or done == config.train.steps)
@@ -155,11 +183,16 @@ def train(config: Config, workdir: Path, plan: TrainPlan, loaded: _model.Loaded)
 
         metrics = Metrics(workdir, start)
         try:
-            with checkpoints, progress(total=config.train.steps, initial=start, desc="train", unit="step") as bar:
+            with (
+                checkpoints,
+                progress(total=config.train.steps, initial=start, desc="train", unit="step") as bar,
+            ):
                 return loop.fit(
                     state,
                     lambda state, batch: step(state, frozen, batch),
-                    batches(make_batch, start, config.train.steps, threads=config.data.read_threads),
+                    batches(
+                        make_batch, start, config.train.steps, threads=config.data.read_threads
+                    ),
                     start=start,
                     stop=config.train.steps,
                     put=lambda batch: device.put(batch, mesh, stacked=config.train.accumulate > 1),
@@ -176,8 +209,10 @@ def train(config: Config, workdir: Path, plan: TrainPlan, loaded: _model.Loaded)
 
 
 def score(config, workdir, suites, loaded, state, corpus, what: str) -> dict[str, list[ItemResult]]:
-    """Item results of all suites, read back where an earlier call wrote them (eval/SUITE.WHAT.jsonl)."""
-    files = {suite: workdir / "eval" / f"{suite.replace('/', '-')}.{what}.jsonl" for suite in suites}
+    """Item results of all suites, read back where an earlier call wrote eval/SUITE.WHAT.jsonl."""
+    files = {
+        suite: workdir / "eval" / f"{suite.replace('/', '-')}.{what}.jsonl" for suite in suites
+    }
     if all(file.exists() for file in files.values()):
         return {suite: read_items(file) for suite, file in files.items()}
     found = _suites.run(config, suites, loaded, state, corpus, what)
@@ -190,7 +225,13 @@ def score(config, workdir, suites, loaded, state, corpus, what: str) -> dict[str
 def dropped(corpus: _corpus.Corpus, drops: dict, plan: TrainPlan) -> dict:
     """What was left out and why: files by decoding, clips without a decidable set."""
     files = Counter(drop.error for drop in corpus.dropped)
-    out = {"files": {"n": len(corpus.dropped), "of": sum(corpus.files.values()), "reasons": dict(files)}}
+    out = {
+        "files": {
+            "n": len(corpus.dropped),
+            "of": sum(corpus.files.values()),
+            "reasons": dict(files),
+        }
+    }
     of = {
         "train": sum(len(keys) for keys in corpus.train.values()),
         "held-out": sum(len(keys) for keys in corpus.heldout.values()),
@@ -227,8 +268,11 @@ def strips(suites, corpus: _corpus.Corpus, before, after) -> list:
             group.sort(key=lambda item: (old[item.id].correct - new[item.id].correct, item.id))
             picks = group[: STRIPS_PER_TASK - 1] + group[-1:]
             for item in picks:
-                credit, showable = corpus.credits.get(new[item.id].group, (new[item.id].group, False))
+                credit, showable = corpus.credits.get(
+                    new[item.id].group, (new[item.id].group, False)
+                )
                 prompt = item.prompt(corpus.clip_of)
-                chosen.append(make_strip(prompt, old[item.id], new[item.id], showable=showable, source=credit))
+                chosen.append(
+                    make_strip(prompt, old[item.id], new[item.id], showable=showable, source=credit)
+                )
     return chosen
-

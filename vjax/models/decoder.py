@@ -14,7 +14,7 @@ from vjax.models.layers import Dense, RMSNorm, apply_rope, layer_keys, rope_tabl
 
 @flax.struct.dataclass
 class Cache:
-    """Keys and values seen so far, one slot a token: k, v [L, B, S, K, H]; segments, positions [B, S] (0 = empty)."""
+    """Keys and values seen so far, one slot a token; segment 0 is an empty slot."""
 
     k: Float[Array, "L B S K H"]
     v: Float[Array, "L B S K H"]
@@ -35,10 +35,17 @@ class Attention(nnx.Module):
         self.o = Dense(q, spec.width, ("heads", "embed"), bias=False, stack=stack, rngs=rngs)
 
     def __call__(self, x, rope, mask: Mask, past, key):
-        """past: (k, v) of earlier tokens [B, S, K, H], or None. Returns the output and this call's (k, v)."""
-        q, k, v = (rearrange(m(x, key), "b t (n h) -> b t n h", h=self.head_dim) for m in (self.q, self.k, self.v))
+        """past: (k, v) [B, S, K, H] of earlier tokens, or None. Returns output and own (k, v)."""
+        q, k, v = (
+            rearrange(m(x, key), "b t (n h) -> b t n h", h=self.head_dim)
+            for m in (self.q, self.k, self.v)
+        )
         q, k = apply_rope(q, rope), apply_rope(k, rope)
-        keys, values = (k, v) if past is None else (jnp.concatenate([p, n], axis=1) for p, n in zip(past, (k, v)))
+        keys, values = (
+            (k, v)
+            if past is None
+            else (jnp.concatenate([p, n], axis=1) for p, n in zip(past, (k, v), strict=True))
+        )
         out = attend(q, keys, values, mask)
         return self.o(rearrange(out, "b t n h -> b t (n h)"), key), (k, v)
 
@@ -47,9 +54,13 @@ class Mlp(nnx.Module):
     """SwiGLU."""
 
     def __init__(self, spec: DecoderSpec, *, stack: tuple[int, ...], rngs: nnx.Rngs):
-        self.gate = Dense(spec.width, spec.ffn, ("embed", "ffn"), bias=False, stack=stack, rngs=rngs)
+        self.gate = Dense(
+            spec.width, spec.ffn, ("embed", "ffn"), bias=False, stack=stack, rngs=rngs
+        )
         self.up = Dense(spec.width, spec.ffn, ("embed", "ffn"), bias=False, stack=stack, rngs=rngs)
-        self.down = Dense(spec.ffn, spec.width, ("ffn", "embed"), bias=False, stack=stack, rngs=rngs)
+        self.down = Dense(
+            spec.ffn, spec.width, ("ffn", "embed"), bias=False, stack=stack, rngs=rngs
+        )
 
     def __call__(self, x, key):
         return self.down(jax.nn.silu(self.gate(x, key)) * self.up(x, key), key)
@@ -75,12 +86,16 @@ class Decoder(nnx.Module):
 
     def __init__(self, spec: DecoderSpec, *, rngs: nnx.Rngs):
         self.spec = spec
-        self.embed = nnx.Param(0.1 * rngs.params.normal((spec.vocab, spec.width)), axes=("vocab", "embed"))
+        self.embed = nnx.Param(
+            0.3 * rngs.params.normal((spec.vocab, spec.width)), axes=("vocab", "embed")
+        )
         self.layers = Block(spec, stack=(spec.layers,), rngs=rngs)
         self.norm = RMSNorm(spec.width, spec.norm_eps, stack=())
         self.head = nnx.data(None)
         if not spec.tied:
-            self.head = nnx.Param(0.02 * rngs.params.normal((spec.width, spec.vocab)), axes=("embed", "vocab"))
+            self.head = nnx.Param(
+                0.02 * rngs.params.normal((spec.width, spec.vocab)), axes=("embed", "vocab")
+            )
 
     def __call__(
         self,
@@ -108,7 +123,13 @@ class Decoder(nnx.Module):
         if cache is not None:
             all_seg = jnp.concatenate([cache.segments, segments], axis=1)
             all_pos = jnp.concatenate([cache.positions, positions], axis=1)
-        mask = Mask(causal=True, q_segments=segments, kv_segments=all_seg, q_positions=positions, kv_positions=all_pos)
+        mask = Mask(
+            causal=True,
+            q_segments=segments,
+            kv_segments=all_seg,
+            q_positions=positions,
+            kv_positions=all_pos,
+        )
 
         def body(layer, x, extra):
             past, key = extra
@@ -116,9 +137,15 @@ class Decoder(nnx.Module):
             return x, kv if keep_kv else None
 
         past = None if cache is None else (cache.k, cache.v)
-        x, kv = scan_layers(self.layers, body, x, (past, layer_keys(key, self.spec.layers)), remat=remat)
+        x, kv = scan_layers(
+            self.layers, body, x, (past, layer_keys(key, self.spec.layers)), remat=remat
+        )
         if keep_kv:
-            k, v = kv if past is None else (jnp.concatenate([p, n], axis=2) for p, n in zip(past, kv))
+            k, v = (
+                kv
+                if past is None
+                else (jnp.concatenate([p, n], axis=2) for p, n in zip(past, kv, strict=True))
+            )
             cache = Cache(k=k, v=v, segments=all_seg, positions=all_pos)
         return self.norm(x), cache if keep_kv else None
 

@@ -13,11 +13,13 @@ def path_str(path: tuple) -> str:
     return "/".join(str(part) for part in path)
 
 
-def add(model: nnx.Module, *, rank: int, alpha: float, dropout: float, targets: str, rngs: nnx.Rngs) -> list[str]:
+def add(
+    model: nnx.Module, *, rank: int, alpha: float, dropout: float, targets: str, rngs: nnx.Rngs
+) -> list[str]:
     """Puts an adapter into every Dense whose path matches `targets` in full.
 
-    A is drawn as PEFT draws it (Kaiming uniform with a = sqrt(5), that is U(+-1/sqrt(D_in))), B is zero,
-    so that the model's output does not change.
+    A is drawn as PEFT draws it (Kaiming uniform with a = sqrt(5), that is U(+-1/sqrt(D_in))), B is
+    zero, so that the model's output does not change.
 
     Args:
       targets: a regular expression over paths such as `decoder/layers/attn/q`, matched in full.
@@ -28,10 +30,16 @@ def add(model: nnx.Module, *, rank: int, alpha: float, dropout: float, targets: 
     Raises:
       ValueError: `targets` matches nothing; the message lists what there is.
     """
-    dense = {path_str(path): module for path, module in nnx.iter_modules(model) if isinstance(module, Dense)}
+    dense = {
+        path_str(path): module
+        for path, module in nnx.iter_modules(model)
+        if isinstance(module, Dense)
+    }
     hit = [path for path in sorted(dense) if re.fullmatch(targets, path)]
     if not hit:
-        raise ValueError(f"lora.targets {targets!r} matches no layer; layers: {', '.join(sorted(dense))}")
+        raise ValueError(
+            f"lora.targets {targets!r} matches no layer; layers: {', '.join(sorted(dense))}"
+        )
     for path in hit:
         layer = dense[path]
         *stack, d_in, d_out = layer.kernel.shape
@@ -39,18 +47,22 @@ def add(model: nnx.Module, *, rank: int, alpha: float, dropout: float, targets: 
         bound = d_in**-0.5
         a = rngs.params.uniform((*stack, d_in, rank), minval=-bound, maxval=bound)
         layer.lora_a = LoRAParam(a, axes=(*names[:-1], "rank"))
-        layer.lora_b = LoRAParam(jnp.zeros((*stack, rank, d_out)), axes=(*names[:-2], "rank", names[-1]))
+        layer.lora_b = LoRAParam(
+            jnp.zeros((*stack, rank, d_out)), axes=(*names[:-2], "rank", names[-1])
+        )
         layer.lora_scale = alpha / rank
         layer.lora_dropout = dropout
     return hit
 
 
 def trainable_filter(pattern: str):
-    """An nnx filter: `lora` selects the adapters; anything else is a regular expression over variable paths.
+    """An nnx filter: `lora` selects the adapters; anything else is a regex over variable paths.
 
     Example: `lora`, `projector/.*`, `.*` (everything).
     """
     if pattern == "lora":
         return LoRAParam
     regex = re.compile(pattern)
-    return lambda path, value: isinstance(value, nnx.Variable) and bool(regex.fullmatch(path_str(path)))
+    return lambda path, value: (
+        isinstance(value, nnx.Variable) and bool(regex.fullmatch(path_str(path)))
+    )

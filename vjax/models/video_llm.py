@@ -11,7 +11,7 @@ from vjax.models.vit import Tower
 
 
 class VideoLLM(nnx.Module):
-    """A Video-LLM in the LLaVA layout: images -> tower -> projector -> token slots of the decoder."""
+    """A Video-LLM in the LLaVA layout: images -> tower -> projector -> slots of the decoder."""
 
     def __init__(self, spec: ModelSpec, *, rngs: nnx.Rngs):
         self.spec = spec
@@ -38,9 +38,23 @@ class VideoLLM(nnx.Module):
         return jnp.where((vision_index >= 0)[..., None], seen, text)
 
     def __call__(
-        self, batch: dict[str, Array], *, dtype=jnp.float32, remat: bool = False, key: Array | None = None,
+        self,
+        batch: dict[str, Array],
+        *,
+        dtype=jnp.float32,
+        remat: bool = False,
+        key: Array | None = None,
         keep_kv: bool = False,
     ) -> tuple[Float[Array, "B T D"], Cache | None]:
-        """The batch dict of WORKSPACE.md -> normalised hidden states (and a cache, with `keep_kv`)."""
-        x = self.embed(batch["tokens"], batch["vision_index"], batch["images"], dtype=dtype, remat=remat, key=key)
-        return self.decoder(x, batch["positions"], batch["segment_ids"], remat=remat, key=key, keep_kv=keep_kv)
+        """The batch dict of WORKSPACE.md -> normalised hidden states (and, `keep_kv`, a cache)."""
+        x = self.embed(
+            batch["tokens"],
+            batch["vision_index"],
+            batch["images"],
+            dtype=dtype,
+            remat=remat,
+            key=key,
+        )
+        return self.decoder(
+            x, batch["positions"], batch["segment_ids"], remat=remat, key=key, keep_kv=keep_kv
+        )

@@ -1,4 +1,4 @@
-"""The vision tower: a SigLIP-shaped ViT (transformers' SiglipVisionModel, without its pooling head)."""
+"""The vision tower: a SigLIP-shaped ViT (transformers' SiglipVisionModel less its pooling head)."""
 
 import jax.numpy as jnp
 from einops import rearrange
@@ -21,7 +21,10 @@ class Attention(nnx.Module):
         self.o = Dense(D, D, ("heads", "embed"), bias=True, stack=stack, rngs=rngs)
 
     def __call__(self, x: Float[Array, "V P D"], key: Array | None) -> Float[Array, "V P D"]:
-        q, k, v = (rearrange(m(x, key), "v p (n h) -> v p n h", n=self.heads) for m in (self.q, self.k, self.v))
+        q, k, v = (
+            rearrange(m(x, key), "v p (n h) -> v p n h", n=self.heads)
+            for m in (self.q, self.k, self.v)
+        )
         return self.o(rearrange(attend(q, k, v), "v p n h -> v p (n h)"), key)
 
 
@@ -56,7 +59,9 @@ class Tower(nnx.Module):
 
     def __init__(self, spec: TowerSpec, *, rngs: nnx.Rngs):
         self.spec = spec
-        self.patch = Dense(3 * spec.patch_size**2, spec.width, ("patch", "embed"), bias=True, stack=(), rngs=rngs)
+        self.patch = Dense(
+            3 * spec.patch_size**2, spec.width, ("patch", "embed"), bias=True, stack=(), rngs=rngs
+        )
         self.position = nnx.Param(
             0.2 * rngs.params.normal((spec.patches, spec.width)), axes=("position", "embed")
         )

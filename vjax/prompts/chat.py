@@ -32,21 +32,29 @@ class Chat:
 
     Args:
       tokenizer: with the special tokens of the checkpoint.
-      template: jinja2 source, called with `messages` and `add_generation_prompt`. Content parts have a
-        `type` of `frame` (boundary token and image), `image` or `text`.
+      template: jinja2 source, called with `messages` and `add_generation_prompt`; content parts have
+        a `type` of `frame` (boundary token and image), `image` or `text`.
       patches: vision tokens of one image.
       end_token_id, image_token_id: from the model spec.
     """
 
     def __init__(
-        self, tokenizer: tokenizers.Tokenizer, template: str, *, patches: int, end_token_id: int, image_token_id: int
+        self,
+        tokenizer: tokenizers.Tokenizer,
+        template: str,
+        *,
+        patches: int,
+        end_token_id: int,
+        image_token_id: int,
     ):
         self.tokenizer = tokenizer
         self.template = jinja2.sandbox.ImmutableSandboxedEnvironment().from_string(template)
         self.patches = patches
         self.end_token_id = end_token_id
         self.image_token_id = image_token_id
-        self.special = [t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special]
+        self.special = [
+            t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special
+        ]
 
     @classmethod
     def from_folder(cls, folder: str | pathlib.Path, spec) -> "Chat":
@@ -68,7 +76,9 @@ class Chat:
             if kind == "text":
                 found = [token for token in self.special if token in value]
                 if found:
-                    raise ValueError(f"text {value!r} holds the special token {found[0]!r}; media come as parts")
+                    raise ValueError(
+                        f"text {value!r} holds the special token {found[0]!r}; media come as parts"
+                    )
                 content.append({"type": "text", "text": value})
             else:
                 content.append({"type": kind})

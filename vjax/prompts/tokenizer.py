@@ -6,14 +6,23 @@ from collections.abc import Iterable
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-PAD, END, USER, ASSISTANT, FRAME, IMAGE = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|frame|>", "<image>"
+PAD, END, USER, ASSISTANT, FRAME, IMAGE = (
+    "<|pad|>",
+    "<|end|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|frame|>",
+    "<image>",
+)
 SPECIAL = (PAD, END, USER, ASSISTANT, FRAME, IMAGE)
 
 TINY_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|user|>' if message.role == 'user' else '<|assistant|>' }}"
     "{% for part in message.content %}"
-    "{% if part.type == 'frame' %}<|frame|><image>{% elif part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}"
+    "{% if part.type == 'frame' %}<|frame|><image>"
+    "{% elif part.type == 'image' %}<image>"
+    "{% else %}{{ part.text }}{% endif %}"
     "{% endfor %}"
     "{% if message.role == 'assistant' %}<|end|>{% endif %}"
     "{% endfor %}"
@@ -25,7 +34,10 @@ def train(texts: Iterable[str], vocab: int) -> tokenizers.Tokenizer:
     """A byte-level BPE with the special tokens first, digits apart; any text can be encoded."""
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

@@ -13,7 +13,7 @@ from vjax.train.step import TrainState
 
 
 class Stopped(Exception):
-    """SIGTERM or SIGINT came; everything is saved."""
+    """SIGTERM or SIGINT came; the step under way was finished and saved."""
 
 
 def fit(
@@ -29,36 +29,42 @@ def fit(
     lr: Callable[[int], float],
     bar,
     log_every: int,
+    save_every: int = 0,
 ) -> TrainState:
     """Takes steps start .. stop - 1.
 
     Args:
       step: jitted; donates the state.
-      batches: batch `start` first. Each is saved for, stepped and logged before the next is asked for.
+      batches: batch `start` first. Each is stepped, logged and saved before the next is asked for.
       put: numpy batch -> arrays on the mesh.
-      save: called as save(steps done, state, last): writes a checkpoint when its interval says so, or
-        when `last`.
+      save: called as save(steps done, state, last) when a checkpoint is due; `last` after the last
+        step and after a signal.
       lr: learning rate of a step, for the log.
       bar: a tqdm bar over steps.
       log_every: steps between lines on screen; every step is in metrics.jsonl. Metrics are fetched
         that often, so that the host does not wait for each step.
+      save_every: steps between checkpoints; 0 for the last one alone. Metrics are on disk before
+        the checkpoint of their step is: a run that goes on from there misses none.
 
     Raises:
-      Stopped: after a SIGTERM or SIGINT, when the checkpoint is written.
+      Stopped: after a SIGTERM or SIGINT, when `save` has returned.
     """
     pending: list[tuple[int, dict]] = []
     tokens = waited = 0.0
     since = time.perf_counter()
 
-    def flush(done: int):
+    def flush():
         nonlocal tokens, waited, since
-        for n, values in pending:
-            metrics.write(n, {name: float(value) for name, value in values.items()})
-        loss = float(pending[-1][1]["loss"])
+        rows = [(n, {k: float(value) for k, value in values.items()}) for n, values in pending]
         pending.clear()
         took = max(time.perf_counter() - since, 1e-9)
-        bar.set_postfix_str(f"loss {loss:.3f}, {tokens / took:,.0f} tokens/s, input wait {waited / took:.0%}")
-        metrics.write(done, {"tokens_per_second": tokens / took, "input_wait": waited / took})
+        loss = rows[-1][1]["loss"]
+        rows[-1][1].update(tokens_per_second=tokens / took, input_wait=waited / took)
+        bar.set_postfix_str(
+            f"loss {loss:.3f}, {tokens / took:,.0f} tokens/s, input wait {waited / took:.0%}"
+        )
+        for row in rows:
+            metrics.write(*row)
         metrics.flush()
         tokens, waited, since = 0.0, 0.0, time.perf_counter()
 
@@ -72,18 +78,21 @@ def fit(
             done = n + 1
             pending.append((done, values | {"lr": lr(n)}))
             bar.update()
-            last = done == stop or bool(stopped)
-            if done % log_every == 0 or last:
-                flush(done)
-            save(done, state, last)
-            if stopped and done < stop:
-                raise Stopped(f"stopped by signal {stopped[0]} after step {done}; the same command resumes")
+            stopping = bool(stopped)  # once: a signal that comes from here on waits for the next step
+            last = done == stop or stopping
+            due = last or (save_every > 0 and done % save_every == 0)
+            if due or done % log_every == 0:
+                flush()
+            if due:
+                save(done, state, last)
+            if stopping:
+                raise Stopped(f"stopped by signal {stopped[0]} after step {done}")
     return state
 
 
 @contextlib.contextmanager
 def _signals():
-    """A list that fills when SIGTERM or SIGINT comes: the step under way is finished and saved first."""
+    """A list that fills when SIGTERM or SIGINT comes: the step under way is finished first."""
     came: list[int] = []
     old = {}
     with contextlib.suppress(ValueError):  # not in the main thread: leave signals alone

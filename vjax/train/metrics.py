@@ -22,10 +22,12 @@ class Metrics:
         partial.write_text("".join(json.dumps(row) + "\n" for row in kept))
         os.replace(partial, self.path)
         self.file = open(self.path, "a", encoding="utf-8")
-        self.board = tensorboardX.SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=step or None)
+        self.board = tensorboardX.SummaryWriter(
+            str(Path(workdir) / "tensorboard"), purge_step=step or None
+        )
 
     def write(self, step: int, values: dict[str, float]):
-        """`values` are plain floats; float32 numbers survive the round trip through JSON exactly."""
+        """`values` are plain floats; float32 numbers come back from JSON exactly."""
         self.file.write(json.dumps({"step": step} | values) + "\n")
         for name, value in values.items():
             self.board.add_scalar(name, value, step)

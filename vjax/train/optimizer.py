@@ -10,7 +10,7 @@ from vjax.models.lora import path_str
 
 
 def schedule(kind: str, *, lr: float, steps: int, warmup: float) -> optax.Schedule:
-    """Linear warm-up over the share `warmup` of `steps`, then `cosine` or `linear` to zero, or `constant`."""
+    """Linear warm-up over the share `warmup` of `steps`, then `cosine`, `linear` or `constant`."""
     ramp = max(1, round(steps * warmup))
     rest = max(1, steps - ramp)
     tails = {
@@ -21,13 +21,19 @@ def schedule(kind: str, *, lr: float, steps: int, warmup: float) -> optax.Schedu
     if kind not in tails:
         raise ValueError(f"optim.schedule {kind!r} is none of {', '.join(tails)}")
     # starts above zero, so that the first step counts
-    return optax.join_schedules([optax.linear_schedule(lr / ramp, lr, max(1, ramp - 1)), tails[kind]()], [ramp])
+    return optax.join_schedules(
+        [optax.linear_schedule(lr / ramp, lr, max(1, ramp - 1)), tails[kind]()], [ramp]
+    )
 
 
 def leaf_paths(params) -> list[str]:
     """The path of every leaf, as `decoder/layers/attn/q/lora_a`, in tree order."""
-    flat, _ = jax.tree_util.tree_flatten_with_path(params, is_leaf=lambda x: hasattr(x, "get_metadata"))
-    return [path_str(tuple(getattr(k, "key", getattr(k, "idx", k)) for k in path)) for path, _ in flat]
+    flat, _ = jax.tree_util.tree_flatten_with_path(
+        params, is_leaf=lambda x: hasattr(x, "get_metadata")
+    )
+    return [
+        path_str(tuple(getattr(k, "key", getattr(k, "idx", k)) for k in path)) for path, _ in flat
+    ]
 
 
 def make(
@@ -47,23 +53,33 @@ def make(
       params: the trainable pytree, for its paths.
       weight_decay: on matrices only (biases and norms are left alone).
       clip_norm: global norm of all trainable gradients; 0 switches it off.
-      groups: `regex=multiplier` strings; the first whose regex matches a parameter's whole path scales
-        its learning rate (0 freezes it). A regex that matches nothing is an error.
+      groups: `regex=multiplier` strings; the first whose regex matches a parameter's whole path
+        scales its learning rate (0 freezes it). A regex that matches nothing is an error.
     """
     paths = leaf_paths(params)
-    rules = [(pattern, float(factor)) for pattern, _, factor in (group.rpartition("=") for group in groups)]
+    rules = [
+        (pattern, float(factor))
+        for pattern, _, factor in (group.rpartition("=") for group in groups)
+    ]
     for pattern, _ in rules:
         if not any(re.fullmatch(pattern, path) for path in paths):
-            raise ValueError(f"optim.groups {pattern!r} matches no trainable parameter; there are: {', '.join(paths)}")
+            raise ValueError(
+                f"optim.groups {pattern!r} matches no trainable parameter; "
+                f"there are: {', '.join(paths)}"
+            )
 
     def group_of(path: str) -> str:
-        return next((f"x{factor:g}" for pattern, factor in rules if re.fullmatch(pattern, path)), "x1")
+        return next(
+            (f"x{factor:g}" for pattern, factor in rules if re.fullmatch(pattern, path)), "x1"
+        )
 
     def adamw(factor: float) -> optax.GradientTransformation:
         if factor == 0:
             return optax.set_to_zero()
         mask = lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)  # noqa: E731
-        return optax.adamw(lambda step: factor * lr(step), b1, b2, eps, weight_decay=weight_decay, mask=mask)
+        return optax.adamw(
+            lambda step: factor * lr(step), b1, b2, eps, weight_decay=weight_decay, mask=mask
+        )
 
     treedef = jax.tree.structure(params)
     labels = jax.tree.unflatten(treedef, [group_of(path) for path in paths])

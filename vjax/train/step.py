@@ -19,8 +19,10 @@ class TrainState:
     step: Array  # int32 []
 
 
-def token_loss(model, batch: dict[str, Array], *, dtype, remat: bool, key: Array | None) -> tuple[Array, Array]:
-    """Summed cross-entropy over weighted target tokens, and the sum of weights (float32 [], float32 [])."""
+def token_loss(
+    model, batch: dict[str, Array], *, dtype, remat: bool, key: Array | None
+) -> tuple[Array, Array]:
+    """Summed cross-entropy over weighted target tokens, and the sum of weights, float32 []."""
     hidden, _ = model(batch, dtype=dtype, remat=remat, key=key)
     logits = model.decoder.logits(hidden)
     nll = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
@@ -40,15 +42,17 @@ def make_step(
     """Builds `step(state, frozen, batch) -> (state, metrics)`, to be jitted by the caller.
 
     The loss is the sum of token losses over the global token count, also when a batch is cut into
-    `accumulate` micro-batches (a leading axis of every batch field): the mean over micro-batch means
-    would weigh tokens of short answers more.
+    `accumulate` micro-batches (a leading axis of every batch field): the mean over means of
+    micro-batches would weigh tokens of short answers more.
 
     Metrics: loss, grad_norm, tokens (target tokens), all float32 [].
     """
 
     def loss_and_grad(trainable, frozen, batch, key):
         def loss(trainable):
-            return token_loss(nnx.merge(graphdef, trainable, frozen), batch, dtype=dtype, remat=remat, key=key)
+            return token_loss(
+                nnx.merge(graphdef, trainable, frozen), batch, dtype=dtype, remat=remat, key=key
+            )
 
         return jax.value_and_grad(loss, has_aux=True)(trainable)
 

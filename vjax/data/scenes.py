@@ -1,0 +1,125 @@
+"""Batches for pretraining vjax-tiny: captions and scene questions about procedural clips.
+
+Nothing asked here speaks of how many frames there are, of their order or of their position: that is
+what SF2T has to teach (a test reads the prompts).
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from vjax.data.collate import Shape, collate, to_model_size
+from vjax.data.items import rows_at_fps, scene_prompt
+from vjax.prompts import Prompt
+from vjax.prompts.chat import Chat, Encoded
+from vjax.video.frames import Clip
+from vjax.video.rng import philox
+from vjax.video.world import questions
+from vjax.video.world.scene import Scene
+
+FRAMES = (3, 6)
+CAPTION_SHARE = 0.75
+CHOICE_SHARE = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneClip:
+    """A procedural clip at the model's input size, with its truth."""
+
+    scene: Scene
+    time: np.ndarray
+    frames: np.ndarray
+
+    @classmethod
+    def of(cls, scene: Scene, clip: Clip, image_size: int) -> "SceneClip":
+        frames = np.stack([to_model_size(frame, image_size) for frame in clip.frames])
+        return cls(scene, clip.table.time, frames)
+
+
+def conversation(clip: SceneClip, fps: float, rng: np.random.Generator) -> list[Prompt]:
+    """Frames at `fps` from a drawn start, then a caption and a question, or two questions.
+
+    A question comes with four options and is answered by a letter, or comes alone and is answered
+    in words.
+    """
+    scene = clip.scene
+    most = int(rng.integers(FRAMES[0], FRAMES[1] + 1))
+    length = clip.time[-1] - clip.time[0]
+    rows = rows_at_fps(
+        clip.time, fps, most, start=float(rng.uniform(0, max(0.0, length - (most - 1) / fps)))
+    )
+    frames = [clip.frames[row] for row in rows]
+    asked: list[tuple[str, Sequence[str] | None, int | str]] = []
+    tasks = questions.tasks(scene)
+    if rng.random() < CAPTION_SHARE or len(tasks) < 2:
+        question, answer = questions.caption(scene, rng)
+        asked.append((question, None, answer))
+    for n in rng.permutation(len(tasks))[: 2 - len(asked)]:
+        question, options, right = questions.scene_question(scene, tasks[n], rng)
+        choice = rng.random() < CHOICE_SHARE
+        asked.append((question, options, right) if choice else (question, None, options[right]))
+    turns = []
+    for n in rng.permutation(len(asked)):
+        question, options, answer = asked[n]
+        shown = frames if not turns else []
+        if options is not None:
+            turns.append(scene_prompt((question, options, answer), shown))
+        else:
+            parts = [("frame", k) for k in range(len(shown))] + [("text", question)]
+            turns.append(Prompt(tuple(parts), tuple(shown), answer))
+    return turns
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneBatches:
+    """`batches(i)` is batch i: conversations about random clips, a pure function of (seed, i).
+
+    Attributes:
+      letter_weight: loss weight of option letters; one letter is all the signal of a question.
+    """
+
+    clips: Sequence[SceneClip]
+    chat: Chat
+    shape: Shape
+    pad_token_id: int
+    fps: float
+    seed: int
+    letter_weight: float = 3.0
+
+    def __call__(self, i: int) -> dict[str, np.ndarray]:
+        rng = philox("scenes", self.seed, i)
+        rows: list[list[Encoded]] = []
+        room = self.shape.images
+        while len(rows) < self.shape.rows:
+            clip = self.clips[int(rng.integers(len(self.clips)))]
+            example = self.chat.encode(conversation(clip, self.fps, rng))
+            if len(example.tokens) > self.shape.length:
+                continue  # drawn again: long captions with long questions
+            if len(example.images) > room:
+                break  # the buffer is full: the rows that are left stay empty
+            rows.append([example])
+            room -= len(example.images)
+        batch = collate(
+            rows,
+            self.shape,
+            image_token_id=self.chat.image_token_id,
+            pad_token_id=self.pad_token_id,
+        )
+        letters = [self.chat.candidate(letter, end=False)[0] for letter in "ABCD"]
+        weights = batch["loss_weights"]
+        weights[np.isin(batch["targets"], letters) & (weights > 0)] = self.letter_weight
+        return batch
+
+
+def vocabulary(scenes: Mapping[str, Scene] | Sequence[Scene], seed: int = 0) -> list[str]:
+    """Texts that the world's captions and questions are made of, to train a tokenizer on."""
+    scenes = list(scenes.values()) if isinstance(scenes, Mapping) else list(scenes)
+    texts = []
+    for scene in scenes:
+        rng = philox("vocabulary", seed, scene.video_id)
+        texts += questions.caption(scene, rng)
+        for task in questions.tasks(scene):
+            prompt = scene_prompt(questions.scene_question(scene, task, rng), ())
+            texts += [value for kind, value in prompt.parts if kind == "text"]
+    return texts

@@ -1,0 +1,277 @@
+"""Makes vjax-tiny: a tower that names, then captions and scene questions on the procedural world."""
+
+import concurrent.futures
+import dataclasses
+import json
+import multiprocessing
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from vjax.config import Config
+from vjax.console import progress, say, table
+from vjax.data import device
+from vjax.data.collate import Shape, to_model_size
+from vjax.data.items import SceneItem
+from vjax.data.pipeline import batches
+from vjax.data.scenes import SceneBatches, SceneClip, vocabulary
+from vjax.evals.run import evaluate
+from vjax.evals.statistics import wilson
+from vjax.families.spec import DecoderSpec, ModelSpec, ProjectorSpec, TowerSpec, VideoSpec
+from vjax.fragments import TASKS
+from vjax.fragments.common import MCQ_INSTRUCTION
+from vjax.interop import save_model
+from vjax.models.video_llm import VideoLLM
+from vjax.prompts import tokenizer as tokenizer_lib
+from vjax.prompts.chat import Chat
+from vjax.sharding import make_mesh, replicate, shardings_of
+from vjax.train import loop, optimizer
+from vjax.train.metrics import Metrics
+from vjax.train.step import TrainState, make_step
+from vjax.train.tower import train_tower
+from vjax.video.frames import Clip, FrameTable
+from vjax.video.rng import philox
+from vjax.video.world import questions, scene
+from vjax.video.world.render import render
+
+STORE_SIZE = 96
+EVAL_FRAMES = 6
+
+
+def run(config: Config, workdir: Path, *, fresh: bool = False):
+    """Writes workdir/model: weights in bfloat16, tokenizer, chat template, video spec and model card."""
+    options = config.pretrain
+    began = time.perf_counter()
+    base = scene_clips("base", options.clips, config)
+    held = scene_clips("base_eval", options.eval_clips, config)
+    folder = workdir / "model"
+    folder.mkdir(parents=True, exist_ok=True)
+    spec, chat = model_spec(config, folder, [clip.scene for clip in base[:3000]])
+    video = VideoSpec(options.image_size, STORE_SIZE, fps=options.fps)
+    model = VideoLLM(spec, rngs=nnx.Rngs(config.seed))
+    model.tower = name_things(config, model.tower, base)
+    graphdef, state = learn_scenes(config, workdir, model, base, chat, spec)
+    scores = judge(config, graphdef, state, held, chat, spec, video)
+    (folder / "video_spec.json").write_text(json.dumps(dataclasses.asdict(video), indent=2) + "\n")
+    save_model(folder, nnx.merge(graphdef, state))
+    minutes = (time.perf_counter() - began) / 60
+    (folder / "README.md").write_text(card(config, spec, scores, minutes))
+    say(f"model: {folder}; --config.model.path={folder} trains on it")
+
+
+def scene_clips(split: str, count: int, config: Config) -> list[SceneClip]:
+    """Clips of the world, rendered (not encoded: pixels alone matter here) at the model's input size."""
+    spawn = multiprocessing.get_context("spawn")
+    workers = max(1, config.data.workers)
+    jobs = [(split, seed, config.pretrain.image_size) for seed in range(count)]
+    with (
+        concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn) as pool,
+        progress(total=count, desc=f"render {split}", unit="clip") as bar,
+    ):
+        clips = []
+        for clip in pool.map(_scene_clip, jobs, chunksize=25):
+            clips.append(clip)
+            bar.update()
+    return clips
+
+
+def _scene_clip(job: tuple[str, int, int]) -> SceneClip:
+    split, seed, size = job
+    truth = scene.sample_scene(seed, split)
+    frames = np.stack([to_model_size(frame, size) for frame in render(truth)])
+    return SceneClip(truth, np.arange(len(frames)) / truth.fps, frames)
+
+
+def model_spec(config: Config, folder: Path, scenes: list) -> tuple[ModelSpec, Chat]:
+    """The shape of the model, and its tokenizer and chat template, written to `folder`."""
+    options = config.pretrain
+    fragment_texts = [
+        f"{text}\n{module.INSTRUCTION}\n{MCQ_INSTRUCTION}"
+        for module in TASKS.values()
+        for templates in module.TEMPLATES.values()
+        for text in templates
+    ]
+    texts = vocabulary(scenes) + 200 * fragment_texts + 100 * ["Yes", "No"]
+    tokenizer = tokenizer_lib.train(texts, options.vocab)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "chat_template.jinja").write_text(tokenizer_lib.TINY_TEMPLATE)
+    ids = {name: tokenizer.token_to_id(name) for name in tokenizer_lib.SPECIAL}
+    width = options.width
+    spec = ModelSpec(
+        family="llava",
+        vision=TowerSpec(
+            width, options.tower_layers, options.heads, 4 * width, options.image_size,
+            options.patch_size,
+        ),
+        projector=ProjectorSpec(),
+        text=DecoderSpec(
+            width, options.decoder_layers, options.heads, options.kv_heads, width // options.heads,
+            options.ffn, options.vocab,
+        ),
+        image_token_id=ids[tokenizer_lib.IMAGE],
+        frame_token_id=ids[tokenizer_lib.FRAME],
+        end_token_id=ids[tokenizer_lib.END],
+        pad_token_id=ids[tokenizer_lib.PAD],
+    )  # fmt: skip
+    return spec, Chat.from_folder(folder, spec)
+
+
+def name_things(config: Config, tower, clips: list[SceneClip]):
+    """The first stage: see `vjax.train.tower`."""
+    options = config.pretrain
+    if not options.tower_steps:
+        return tower
+    pairs = {
+        pair: n
+        for n, pair in enumerate(
+            (colour, shape) for colour in scene.COLOURS for shape in (*scene.SHAPES, "lid")
+        )
+    }
+    objects = np.zeros((len(clips), len(pairs)), np.float32)
+    for n, clip in enumerate(clips):
+        truth = clip.scene
+        objects[n, pairs[truth.actor_colour, truth.actor_shape]] = 1
+        if truth.target_shape:
+            objects[n, pairs[truth.target_colour, truth.target_shape]] = 1
+    names = list(scene.BACKGROUNDS), list(scene.AMBIENTS)
+    background = np.array([names[0].index(clip.scene.background) for clip in clips], np.int32)
+    ambient = np.array([names[1].index(clip.scene.ambient) for clip in clips], np.int32)
+
+    def batch_of(n: int) -> dict[str, np.ndarray]:
+        rng = philox("tower", config.seed, n)
+        chosen = rng.integers(len(clips), size=options.tower_batch_size)
+        images = [clips[k].frames[int(rng.integers(len(clips[k].frames)))] for k in chosen]
+        return {
+            "images": np.stack(images),
+            "objects": objects[chosen],
+            "background": background[chosen],
+            "ambient": ambient[chosen],
+        }
+
+    with progress(total=options.tower_steps, desc="name things", unit="step") as bar:
+
+        def on_step(n: int, loss: jax.Array):
+            bar.update()
+            if n % 100 == 0:
+                bar.set_postfix_str(f"loss {float(loss):.3f}")
+
+        return train_tower(
+            tower, (len(pairs), len(names[0]), len(names[1])), batch_of, steps=options.tower_steps,
+            lr=options.tower_lr, seed=config.seed, on_step=on_step,
+        )  # fmt: skip
+
+
+def learn_scenes(config: Config, workdir: Path, model: VideoLLM, clips, chat: Chat, spec: ModelSpec):
+    """The second stage: every parameter, on captions and scene questions."""
+    options, rows = config.optim, config.train.batch_size
+    graphdef, trainable, frozen = nnx.split(model, nnx.Param, ...)
+    shape = Shape(rows, 128, round(4.75 * rows), spec.vision.image_size, spec.vision.patches)
+    make_batch = SceneBatches(
+        clips, chat, shape, spec.pad_token_id, config.pretrain.fps, config.seed,
+        config.pretrain.letter_weight,
+    )  # fmt: skip
+    lr = optimizer.schedule(
+        options.schedule, lr=options.lr, steps=config.train.steps, warmup=options.warmup
+    )
+    tx = optimizer.make(
+        trainable, lr, b1=options.b1, b2=options.b2, eps=options.eps,
+        weight_decay=options.weight_decay, clip_norm=options.clip_norm,
+        groups=(f"tower/.*={config.pretrain.tower_multiplier}", *options.groups),
+    )  # fmt: skip
+    mesh = make_mesh()
+    with jax.set_mesh(mesh):
+        frozen = replicate(mesh, frozen)
+        state = TrainState(trainable, tx.init(trainable), jnp.zeros((), jnp.int32))
+        state = replicate(mesh, state)
+        step = jax.jit(
+            make_step(graphdef, tx), donate_argnums=0, out_shardings=(shardings_of(state), None)
+        )
+        metrics = Metrics(workdir)
+        with progress(total=config.train.steps, desc="learn scenes", unit="step") as bar:
+            state = loop.fit(
+                state,
+                lambda state, batch: step(state, frozen, batch),
+                batches(make_batch, 0, config.train.steps, threads=1),
+                start=0,
+                stop=config.train.steps,
+                put=lambda batch: device.put(batch, mesh),
+                save=lambda *_: None,
+                metrics=metrics,
+                lr=lambda n: float(lr(n)),
+                bar=bar,
+                log_every=config.train.log_every,
+            )
+        metrics.close()
+    return graphdef, state.trainable
+
+
+def judge(config: Config, graphdef, state, clips, chat, spec, video) -> dict[str, tuple[int, int]]:
+    """(right, asked) of every scene task on held-out clips."""
+    by_key = {clip.scene.video_id: clip for clip in clips}
+
+    def clip_of(key: str) -> Clip:
+        clip = by_key[key]
+        table = FrameTable(
+            key, key, "", np.arange(len(clip.time), dtype=np.int32), clip.time, STORE_SIZE,
+            STORE_SIZE, 0,
+        )  # fmt: skip
+        return Clip(table, clip.frames, np.zeros(len(clip.time) - 1, np.int64), key)
+
+    items = [
+        SceneItem(clip.scene, key, task, video.fps, EVAL_FRAMES, config.eval.seed)
+        for key, clip in by_key.items()
+        for task in questions.SCENE_TASKS
+        if task in questions.tasks(clip.scene)
+    ]
+    with progress(total=len(items), desc="scene questions", unit="item") as bar:
+        found = evaluate(
+            {"scene": items}, (graphdef, state), chat, clip_of, image_size=video.image_size,
+            pad_token_id=spec.pad_token_id, batch_size=config.eval.batch_size, on_batch=bar.update,
+        )["scene"]  # fmt: skip
+    scores = {}
+    for task in questions.SCENE_TASKS:
+        right = [item.correct for item in found if item.task == task]
+        scores[task] = (sum(right), len(right))
+    rows = [(task, right / n, *wilson(right, n), n) for task, (right, n) in scores.items()]
+    say(table(("task", "accuracy", "low", "high", "n"), rows))
+    return scores
+
+
+def card(config: Config, spec: ModelSpec, scores: dict[str, tuple[int, int]], minutes: float) -> str:
+    """The model card."""
+    options = config.pretrain
+    lines = [
+        "# vjax-tiny",
+        "",
+        "A Video-LLM of about two million parameters, to try vjax on a laptop and to test it with. "
+        "A SigLIP-shaped tower, a two-layer projector and a Qwen2-shaped decoder in the layout of "
+        "transformers' `LlavaForConditionalGeneration`; trained by vjax from nothing on procedural "
+        "clips. It knows coloured shapes, and no other world. Apache-2.0.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| made by | `./launch/local python -m vjax.main --config=experiments/{config.name}.py "
+        "--job=pretrain` |",
+        f"| data | {options.clips:,} procedural clips (split `base`), captions and scene questions; "
+        "nothing about the number, order or position of frames |",
+        f"| stage 1 | {options.tower_steps:,} steps of {options.tower_batch_size} frames: the tower "
+        "names objects, wall and ambient process |",
+        f"| stage 2 | {config.train.steps:,} steps of {config.train.batch_size} conversations, all "
+        "parameters |",
+        f"| time | {minutes:.0f} minutes |",
+        f"| input | frames of {spec.vision.image_size} x {spec.vision.image_size} pixels, "
+        f"{spec.vision.patches} tokens each, scene questions at {options.fps:g} frames a second |",
+        "",
+        "Held-out scene questions, four options (split `base_eval`, likelihood of the letter):",
+        "",
+        "| task | accuracy | 95 % interval | n |",
+        "|---|---|---|---|",
+    ]
+    for task, (right, n) in scores.items():
+        low, high = wilson(right, n)
+        lines.append(f"| {task} | {right / n:.3f} | {low:.3f} to {high:.3f} | {n} |")
+    return "\n".join(lines) + "\n"
