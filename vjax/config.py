@@ -130,6 +130,7 @@ class Train:
     trainable: Pattern = "lora"  # the adapter, or a regex over parameter paths
     remat: bool = False
     log_every: Positive = 10
+    questions: Literal["fragments", "scenes"] = "fragments"  # scenes: ordinary supervised tuning
     control: Literal["none", "shuffle_labels"] = "none"
 
 
@@ -147,6 +148,7 @@ class Eval:
     items_scene: Count = 400  # in all
     batch_size: Positive = 32
     seed: Count = 1
+    sampler: Literal["motion", "uniform", "random"] = "motion"  # of the sets that are judged
     control: Literal["none", "blank", "no_order"] = "none"
     bootstrap: Positive = 1000  # resamples of the intervals
 

@@ -1,7 +1,7 @@
 """Encoded examples -> the batch dict of WORKSPACE.md."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -35,6 +35,19 @@ def to_model_size(image: np.ndarray, size: int) -> np.ndarray:
         total = image.reshape(size, a, size, b, 3).astype(np.uint32).sum((1, 3))
         return ((total + a * b // 2) // (a * b)).astype(np.uint8)
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def micro_batches(
+    make: Callable[[int], dict[str, np.ndarray]], i: int, accumulate: int
+) -> dict[str, np.ndarray]:
+    """Batch i of a step that accumulates: its micro-batches stacked on a new leading axis.
+
+    One micro-batch stays as it is.
+    """
+    if accumulate == 1:
+        return make(i)
+    parts = [make(i * accumulate + n) for n in range(accumulate)]
+    return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
 
 def pack(lengths: Sequence[int], length: int) -> list[list[int]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vjax.data.collate import Shape, collate, pack
+from vjax.data.collate import Shape, collate, micro_batches, pack
 from vjax.data.items import FragmentItem
 from vjax.data.plan import TrainPlan
 from vjax.prompts.chat import Chat
@@ -57,10 +57,7 @@ class FragmentBatches:
     shuffle_labels: bool = False
 
     def __call__(self, i: int) -> dict[str, np.ndarray]:
-        if self.accumulate == 1:
-            return self._micro(i)
-        parts = [self._micro(i * self.accumulate + n) for n in range(self.accumulate)]
-        return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+        return micro_batches(self._micro, i, self.accumulate)
 
     def _micro(self, i: int) -> dict[str, np.ndarray]:
         items = [(n, item) for n, item in enumerate(self.plan.batch(i)) if item is not None]

@@ -3,8 +3,11 @@
 import dataclasses
 import functools
 import math
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 from vjax.data.collate import Shape, pack
 from vjax.data.items import FragmentItem
@@ -13,6 +16,7 @@ from vjax.video.frames import Clip
 from vjax.video.rng import philox
 
 SOURCES = ("real", "procedural")
+PASSES = 8  # over the clips of a suite, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +70,13 @@ class TrainPlan:
             for task in TASKS
             if share[source] * weights[task] > 0
         }
-        self.epoch = functools.lru_cache(maxsize=2)(self._epoch)
+        self._kept = functools.lru_cache(maxsize=2)(self._epoch)
+        self._lock = threading.Lock()
+
+    def epoch(self, epoch: int) -> Epoch:
+        """All items of an epoch; readers that ask at the same time wait for a single draw."""
+        with self._lock:
+            return self._kept(epoch)
 
     def _records(self, epoch: int) -> tuple[dict[tuple[str, str], list[FragmentItem]], list[Drop]]:
         cells: dict[tuple[str, str], list[FragmentItem]] = defaultdict(list)
@@ -123,18 +133,30 @@ class TrainPlan:
         return Epoch(tuple(batches), tuple(drops))
 
     def batch(self, i: int) -> tuple[FragmentItem | None, ...]:
-        """The items of batch i (counted over all epochs); None where the last ones ran out."""
+        """The items of batch i (counted over all epochs).
+
+        None is a hole: where an epoch's items do not fill its batches, some have one fewer.
+        """
         epoch, step = divmod(i, self.steps_per_epoch)
         return self.epoch(epoch).batches[step]
 
     def shape(self, length: int, *, image_size: int, patches: int) -> Shape:
         """The static shape that every batch fits: rows of `length` tokens, packed."""
         first = [[item for item in batch if item] for batch in self.epoch(0).batches]
-        images = max(sum(item.images for item in batch) for batch in first)
-        rows = max(len(pack([self.length_of(item) for item in batch], length)) for batch in first)
-        # later epochs draw other variants and wordings: leave room for one item in sixteen
-        spare = 1 + self.batch_size // 16
-        return Shape(rows + spare // 2 + 1, length, images + spare, image_size, patches)
+        images = [[item.images for item in batch] for batch in first]
+        tokens = [[self.length_of(item) for item in batch] for batch in first]
+        most = max(map(sum, images)) + math.ceil(self._spare(images)) + 2
+        rows = max(len(pack(batch, length)) for batch in tokens)
+        rows += math.ceil(self._spare(tokens) / length) + 1
+        return Shape(rows, length, most, image_size, patches)
+
+    def _spare(self, values: list[list[int]]) -> float:
+        """Room for later epochs, which draw other variants and wordings.
+
+        Three standard errors of a batch's sum, an epoch's items being drawn anew and dealt evenly.
+        """
+        flat = [value for batch in values for value in batch]
+        return 3 * float(np.std(flat)) * self.batch_size / math.sqrt(len(flat))
 
     def histogram(self) -> list[tuple[str, str, int]]:
         """(source, task, items of an epoch)."""
@@ -144,14 +166,15 @@ class TrainPlan:
 def eval_records(
     keys: Sequence[str], clip_of: Callable[[str], Clip], cfg: FragmentConfig, per_task: int
 ) -> tuple[list[FragmentItem], list[Drop]]:
-    """At least `per_task` items of each task where the clips give them, evenly over clips.
+    """`per_task` items of each task where the clips give them, and the clips that gave none.
 
     Clips are taken in the order given; when one pass is not enough, further passes draw fresh sets
-    of the same clips (their epoch in the id). Groups of clips are visited in turn.
+    of the same clips (their epoch in the id).
     """
     items: dict[str, list[FragmentItem]] = {task: [] for task in TASKS}
     drops: dict[str, Drop] = {}
-    for epoch in range(8):
+    gave: set[str] = set()
+    for epoch in range(PASSES):
         for key in keys:
             if min(len(found) for found in items.values()) >= per_task:
                 break
@@ -161,4 +184,6 @@ def eval_records(
                 drops.setdefault(drop.video_id, drop)
             for record in records:
                 items[record.task].append(FragmentItem(record, key))
-    return [item for found in items.values() for item in found[:per_task]], list(drops.values())
+                gave.add(record.video_id)
+    lost = [drop for video_id, drop in drops.items() if video_id not in gave]
+    return [item for found in items.values() for item in found[:per_task]], lost

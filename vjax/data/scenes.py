@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vjax.data.collate import Shape, collate, to_model_size
+from vjax.data.collate import Shape, collate, micro_batches, to_model_size
 from vjax.data.items import rows_at_fps, scene_prompt
 from vjax.prompts import Prompt
 from vjax.prompts.chat import Chat, Encoded
@@ -21,6 +21,7 @@ from vjax.video.world.scene import Scene
 FRAMES = (3, 6)
 CAPTION_SHARE = 0.75
 CHOICE_SHARE = 0.5
+REDRAWS = 20  # of a row, before rows count as too short
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +78,7 @@ class SceneBatches:
 
     Attributes:
       letter_weight: loss weight of option letters; one letter is all the signal of a question.
+      accumulate: micro-batches a step; with more than one, every field has them as leading axis.
     """
 
     clips: Sequence[SceneClip]
@@ -86,16 +88,27 @@ class SceneBatches:
     fps: float
     seed: int
     letter_weight: float = 3.0
+    accumulate: int = 1
 
     def __call__(self, i: int) -> dict[str, np.ndarray]:
+        return micro_batches(self._micro, i, self.accumulate)
+
+    def _micro(self, i: int) -> dict[str, np.ndarray]:
         rng = philox("scenes", self.seed, i)
         rows: list[list[Encoded]] = []
         room = self.shape.images
+        tries = 0
         while len(rows) < self.shape.rows:
             clip = self.clips[int(rng.integers(len(self.clips)))]
             example = self.chat.encode(conversation(clip, self.fps, rng))
             if len(example.tokens) > self.shape.length:
-                continue  # drawn again: long captions with long questions
+                tries += 1  # drawn again: long captions with long questions
+                if tries > REDRAWS * self.shape.rows:
+                    raise ValueError(
+                        f"batch {i}: {tries} conversations, the last of {len(example.tokens)} "
+                        f"tokens, do not fit a row of {self.shape.length} tokens; make rows longer"
+                    )
+                continue
             if len(example.images) > room:
                 break  # the buffer is full: the rows that are left stay empty
             rows.append([example])

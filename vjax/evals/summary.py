@@ -83,7 +83,7 @@ def results(
 
     Args:
         before, after: the same items, scored before and after tuning; before may be empty.
-        dropped: {what: {"n": dropped, "of": all, "reasons": {why: n}}}, an entry for each source.
+        dropped: {what: {"n": dropped, "of": all, "reasons": {why: n}, "list": [which and why]}}.
         config: the run's config as nested dict.
         versions: {package: version}.
         seconds: {phase: wall seconds}, phases that do not overlap.

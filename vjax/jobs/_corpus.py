@@ -126,7 +126,10 @@ def _real(config: Config, corpus: Corpus, build: Callable):
             corpus.credits[item.path.relative_to(root).as_posix()] = (credit, item.clip.showable)
     else:
         root = Path(config.data.clips)
-        paths = list_videos(root)
+        try:
+            paths = list_videos(root)
+        except FileNotFoundError as error:
+            raise UserError(f"--config.data.clips: {error}") from error
         if len(paths) < 2:
             raise UserError(f"{root}: {len(paths)} video; at least 2 are needed, to hold one out")
         order = philox("heldout", config.seed).permutation(len(paths))

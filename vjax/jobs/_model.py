@@ -56,14 +56,16 @@ def load(config: Config) -> Loaded:
     try:
         spec = read_spec(folder)
         video = VideoSpec(**json.loads((folder / "video_spec.json").read_text()))
-        rngs = nnx.Rngs(config.seed)
-        model = (
-            VideoLLM(spec, rngs=rngs)
-            if config.model.path == "random"
-            else load_weights(folder, spec)
-        )
-        if config.train.trainable == "lora":
-            options = config.lora
+        chat = Chat.from_folder(folder, spec)
+    except (ValueError, TypeError, OSError) as error:
+        raise UserError(f"model.path {config.model.path!r}: {error}") from error
+    if config.model.path == "random":
+        model = VideoLLM(spec, rngs=nnx.Rngs(config.seed))
+    else:
+        model = load_weights(folder, spec)
+    if config.train.trainable == "lora":
+        options = config.lora
+        try:
             lora.add(
                 model,
                 rank=options.rank,
@@ -72,14 +74,17 @@ def load(config: Config) -> Loaded:
                 targets=options.targets,
                 rngs=nnx.Rngs(config.seed + 1),
             )
-        graphdef, trainable, frozen = nnx.split(
-            model, lora.trainable_filter(config.train.trainable), ...
-        )
-    except (ValueError, FileNotFoundError) as error:
-        raise UserError(str(error)) from error
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    graphdef, trainable, frozen = nnx.split(
+        model, lora.trainable_filter(config.train.trainable), ...
+    )
     if not jax.tree.leaves(trainable):
-        raise UserError(f"train.trainable {config.train.trainable!r} matches no parameter")
-    return Loaded(folder, spec, video, Chat.from_folder(folder, spec), graphdef, trainable, frozen)
+        there = ", ".join(sorted(lora.path_str(path) for path, _ in nnx.to_flat_state(frozen)))
+        raise UserError(
+            f"train.trainable {config.train.trainable!r} matches no parameter; there are: {there}"
+        )
+    return Loaded(folder, spec, video, chat, graphdef, trainable, frozen)
 
 
 def restore(config: Config, workdir: Path, loaded: Loaded) -> CheckpointSet:

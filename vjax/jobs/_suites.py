@@ -18,11 +18,12 @@ from vjax.video.world import questions
 SCENE_FRAMES = 6
 
 
-def fragment_config(config: Config, video: VideoSpec, seed: int) -> FragmentConfig:
+def fragment_config(config: Config, video: VideoSpec, *, judged: bool) -> FragmentConfig:
+    """How sets are drawn: for training, or, `judged`, for the suites with a seed of their own."""
     options = config.fragments
     return FragmentConfig(
-        seed=seed,
-        sampler=options.sampler,
+        seed=config.eval.seed if judged else config.seed,
+        sampler=config.eval.sampler if judged else options.sampler,
         power=options.power,
         tau=options.tau,
         model_size=video.image_size,
@@ -36,7 +37,7 @@ def make(
     """Items by suite name, and clips that gave none; says how answers are spread."""
     suites: dict[str, Sequence[Item]] = {}
     drops: list[Drop] = []
-    cfg = fragment_config(config, video, config.eval.seed)
+    cfg = fragment_config(config, video, judged=True)
     wanted = {"real": config.eval.items_real, "procedural": config.eval.items_procedural}
     for source, keys in corpus.heldout.items():
         if not (wanted[source] and keys):

@@ -8,8 +8,7 @@ from vjax.config import Config
 from vjax.console import UserError, say
 from vjax.evals import summary
 from vjax.evals.files import write_text
-from vjax.evals.items import write_items
-from vjax.jobs import _corpus, _model, _suites
+from vjax.jobs import _corpus, _model, _scores, _suites
 
 
 def run(config: Config, workdir: Path, *, fresh: bool = False):
@@ -30,9 +29,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     what = "eval" if config.eval.control == "none" else f"eval-{config.eval.control}"
     found = _suites.run(config, suites, loaded, saved.trainable, corpus, what)
     folder = workdir / "eval"
-    folder.mkdir(exist_ok=True)
-    for suite, items in found.items():
-        write_items(folder / f"{suite.replace('/', '-')}.{what}.jsonl", items)
+    _scores.write(workdir, found, what)
     scores = summary.summarise(
         [item for items in found.values() for item in items], samples=config.eval.bootstrap
     )

@@ -1,4 +1,4 @@
-"""Makes vjax-tiny: a tower that names, then captions and scene questions on the procedural world."""
+"""Makes vjax-tiny: first a tower that names, then captions and questions on procedural clips."""
 
 import concurrent.futures
 import dataclasses
@@ -43,7 +43,7 @@ EVAL_FRAMES = 6
 
 
 def run(config: Config, workdir: Path, *, fresh: bool = False):
-    """Writes workdir/model: weights in bfloat16, tokenizer, chat template, video spec and model card."""
+    """Writes workdir/model: weights, tokenizer, chat template, video spec and model card."""
     options = config.pretrain
     began = time.perf_counter()
     base = scene_clips("base", options.clips, config)
@@ -64,7 +64,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
 
 
 def scene_clips(split: str, count: int, config: Config) -> list[SceneClip]:
-    """Clips of the world, rendered (not encoded: pixels alone matter here) at the model's input size."""
+    """Clips of the world at the model's input size, rendered and not encoded."""
     spawn = multiprocessing.get_context("spawn")
     workers = max(1, config.data.workers)
     jobs = [(split, seed, config.pretrain.image_size) for seed in range(count)]
@@ -165,7 +165,9 @@ def name_things(config: Config, tower, clips: list[SceneClip]):
         )  # fmt: skip
 
 
-def learn_scenes(config: Config, workdir: Path, model: VideoLLM, clips, chat: Chat, spec: ModelSpec):
+def learn_scenes(
+    config: Config, workdir: Path, model: VideoLLM, clips, chat: Chat, spec: ModelSpec
+):
     """The second stage: every parameter, on captions and scene questions."""
     options, rows = config.optim, config.train.batch_size
     graphdef, trainable, frozen = nnx.split(model, nnx.Param, ...)
@@ -241,7 +243,9 @@ def judge(config: Config, graphdef, state, clips, chat, spec, video) -> dict[str
     return scores
 
 
-def card(config: Config, spec: ModelSpec, scores: dict[str, tuple[int, int]], minutes: float) -> str:
+def card(
+    config: Config, spec: ModelSpec, scores: dict[str, tuple[int, int]], minutes: float
+) -> str:
     """The model card."""
     options = config.pretrain
     lines = [
@@ -256,10 +260,10 @@ def card(config: Config, spec: ModelSpec, scores: dict[str, tuple[int, int]], mi
         "|---|---|",
         f"| made by | `./launch/local python -m vjax.main --config=experiments/{config.name}.py "
         "--job=pretrain` |",
-        f"| data | {options.clips:,} procedural clips (split `base`), captions and scene questions; "
-        "nothing about the number, order or position of frames |",
-        f"| stage 1 | {options.tower_steps:,} steps of {options.tower_batch_size} frames: the tower "
-        "names objects, wall and ambient process |",
+        f"| data | {options.clips:,} procedural clips (split `base`), captions and scene "
+        "questions; nothing about the number, order or position of frames |",
+        f"| stage 1 | {options.tower_steps:,} steps of {options.tower_batch_size} frames: the "
+        "tower names objects, wall and ambient process |",
         f"| stage 2 | {config.train.steps:,} steps of {config.train.batch_size} conversations, all "
         "parameters |",
         f"| time | {minutes:.0f} minutes |",

@@ -1,31 +1,34 @@
 """The main job: clips, suites, before, SF2T training, after, results.json and report.html."""
 
 import dataclasses
-import importlib.metadata
 import time
-from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
 
 from vjax.checkpoints import Checkpoints
 from vjax.config import Config, to_dict
 from vjax.console import UserError, progress, say, table
 from vjax.data import device
+from vjax.data.collate import Shape
 from vjax.data.fragments import ROW_TOKENS, FragmentBatches, Lengths
 from vjax.data.pipeline import batches
 from vjax.data.plan import TrainPlan
+from vjax.data.scenes import SceneBatches, SceneClip
 from vjax.evals import summary
-from vjax.evals.items import ItemResult, read_items, write_items
-from vjax.evals.report import make_strip, write_report
-from vjax.jobs import _corpus, _model, _suites
+from vjax.evals.items import ItemResult
+from vjax.evals.report import write_report
+from vjax.fragments import Drop
+from vjax.jobs import _corpus, _model, _scores, _suites
 from vjax.sharding import make_mesh, replicate, shardings_of
 from vjax.train import loop, optimizer
 from vjax.train.metrics import Metrics, read_metrics
 from vjax.train.step import TrainState, make_step
-
-STRIPS_PER_TASK = 3
 
 
 class Clock:
@@ -50,26 +53,28 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
         say(summary.table(summary.read_results(finished)))
         return
     clock = Clock()
+    loaded = _model.load(config)
+    tools = make_tools(config, loaded)
+    say(_model.parameter_table(loaded))
+    clock.phase("model")
     corpus = _corpus.prepare(config)
     clock.phase("clips")
-    loaded = _model.load(config)
-    say(_model.parameter_table(loaded))
     suites, drops = _suites.make(config, corpus, loaded.video)
     clock.phase("suites")
     before = score(config, workdir, suites, loaded, loaded.trainable, corpus, "before")
     clock.phase("evaluate before")
-    plan = make_plan(config, corpus, loaded)
+    make_batch, lost = make_batches(config, corpus, loaded)
     clock.phase("plan")
-    state = train(config, workdir, plan, loaded)
+    state = train(config, workdir, make_batch, loaded, *tools)
     clock.phase("train")
     after = score(config, workdir, suites, loaded, state.trainable, corpus, "after")
     clock.phase("evaluate after")
     results = summary.results(
         [item for items in before.values() for item in items],
         [item for items in after.values() for item in items],
-        dropped=dropped(corpus, {"held-out": drops, "train": plan.epoch(0).drops}, plan),
+        dropped=_scores.dropped(corpus, {"held-out": drops, "train": lost}),
         config=to_dict(config),
-        versions=versions(),
+        versions=_scores.versions(),
         seconds=clock.seconds,
         samples=config.eval.bootstrap,
     )
@@ -77,7 +82,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
         workdir / "report.html",
         results,
         read_metrics(workdir / "metrics.jsonl"),
-        strips(suites, corpus, before, after),
+        _scores.strips(suites, corpus, before, after),
     )
     summary.write_results(finished, results)
     say(summary.table(results))
@@ -85,30 +90,14 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     say("  ".join(f"{name} {seconds:.0f} s" for name, seconds in clock.seconds.items()))
 
 
-def make_plan(config: Config, corpus: _corpus.Corpus, loaded: _model.Loaded) -> TrainPlan:
-    """The training items, and a table of what they are."""
-    options = config.fragments
-    try:
-        plan = TrainPlan(
-            corpus.train,
-            corpus.clip_of,
-            _suites.fragment_config(config, loaded.video, config.seed),
-            weights=dataclasses.asdict(options.weights),
-            procedural_share=config.data.procedural_share,
-            batch_size=config.train.batch_size,
-            length_of=Lengths(loaded.chat, corpus.clip_of),
-        )
-        counts = plan.histogram()
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    total = sum(count for *_, count in counts)
-    rows = [(source, task, count, f"{count / total:.0%}") for source, task, count in counts]
-    say(table(("clips", "task", "items an epoch", "share"), rows))
-    return plan
+def make_tools(
+    config: Config, loaded: _model.Loaded
+) -> tuple[optax.GradientTransformation, optax.Schedule, Mesh]:
+    """Optimiser, learning rate and mesh: what a config may ask for in vain, so before any work.
 
-
-def train(config: Config, workdir: Path, plan: TrainPlan, loaded: _model.Loaded) -> TrainState:
-    """Takes the steps that are left, from the newest checkpoint on."""
+    Raises:
+      UserError: optim.groups that match nothing, or a mesh larger than the machine.
+    """
     options = config.optim
     lr = optimizer.schedule(
         options.schedule, lr=options.lr, steps=config.train.steps, warmup=options.warmup
@@ -124,23 +113,71 @@ def train(config: Config, workdir: Path, plan: TrainPlan, loaded: _model.Loaded)
             clip_norm=options.clip_norm,
             groups=options.groups,
         )
-        mesh = make_mesh(**to_dict(config)["mesh"])
+        return tx, lr, make_mesh(**to_dict(config)["mesh"])
     except ValueError as error:
         raise UserError(str(error)) from error
-    shape = plan.shape(ROW_TOKENS, image_size=loaded.video.image_size, patches=loaded.chat.patches)
-    make_batch = FragmentBatches(
-        plan,
-        loaded.chat,
-        shape,
-        loaded.spec.pad_token_id,
-        accumulate=config.train.accumulate,
-        shuffle_labels=config.train.control == "shuffle_labels",
+
+
+def make_batches(
+    config: Config, corpus: _corpus.Corpus, loaded: _model.Loaded
+) -> tuple[FragmentBatches | SceneBatches, Sequence[Drop]]:
+    """The batches that config.train.questions asks for, and the clips that gave no item."""
+    pad, chat, video = loaded.spec.pad_token_id, loaded.chat, loaded.video
+    options = config.train
+    if options.questions == "fragments":
+        plan = make_plan(config, corpus, loaded)
+        shape = plan.shape(ROW_TOKENS, image_size=video.image_size, patches=chat.patches)
+        shuffle = options.control == "shuffle_labels"
+        made = FragmentBatches(plan, chat, shape, pad, options.accumulate, shuffle)
+        return made, plan.epoch(0).drops
+    keys = corpus.train.get("procedural")
+    if not keys:
+        raise UserError("train.questions=scenes needs procedural clips (data.procedural_clips)")
+    clips = [SceneClip.of(corpus.scenes[k], corpus.clip_of(k), video.image_size) for k in keys]
+    rows = options.batch_size
+    shape = Shape(rows, ROW_TOKENS, round(4.75 * rows), video.image_size, chat.patches)
+    made = SceneBatches(
+        clips, chat, shape, pad, video.fps, config.seed, accumulate=options.accumulate
     )
+    return made, ()
+
+
+def make_plan(config: Config, corpus: _corpus.Corpus, loaded: _model.Loaded) -> TrainPlan:
+    """The training items, and a table of what they are."""
+    options = config.fragments
+    try:
+        plan = TrainPlan(
+            corpus.train,
+            corpus.clip_of,
+            _suites.fragment_config(config, loaded.video, judged=False),
+            weights=dataclasses.asdict(options.weights),
+            procedural_share=config.data.procedural_share,
+            batch_size=config.train.batch_size,
+            length_of=Lengths(loaded.chat, corpus.clip_of),
+        )
+        counts = plan.histogram()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    total = sum(count for *_, count in counts)
+    rows = [(source, task, count, f"{count / total:.0%}") for source, task, count in counts]
+    say(table(("clips", "task", "items an epoch", "share"), rows))
+    return plan
+
+
+def train(
+    config: Config,
+    workdir: Path,
+    make_batch: Callable[[int], dict[str, np.ndarray]],
+    loaded: _model.Loaded,
+    tx: optax.GradientTransformation,
+    lr: optax.Schedule,
+    mesh: Mesh,
+) -> TrainState:
+    """Takes the steps that are left, from the newest checkpoint on."""
     with jax.set_mesh(mesh):
         frozen = replicate(mesh, loaded.frozen)
-        trainable = jax.tree.map(
-            jnp.copy, loaded.trainable
-        )  # the step donates; the start values stay with `loaded`
+        # a copy: the step donates, and the start values stay with `loaded`
+        trainable = jax.tree.map(jnp.copy, loaded.trainable)
         state = replicate(mesh, TrainState(trainable, tx.init(trainable), jnp.zeros((), jnp.int32)))
         checkpoints = Checkpoints(
             workdir / "checkpoints",
@@ -153,7 +190,8 @@ def train(config: Config, workdir: Path, plan: TrainPlan, loaded: _model.Loaded)
             saved = checkpoints.restore(
                 start, like={"trainable": state.trainable, "optimizer": state.optimizer}
             )
-            state = TrainState(saved.trainable, saved.optimizer, jnp.asarray(start, jnp.int32))
+            at = replicate(mesh, jnp.asarray(start, jnp.int32))
+            state = TrainState(saved.trainable, saved.optimizer, at)
             seen = saved.counters["items_seen"]
             say(f"resuming after step {start} of {config.train.steps}")
         one = make_step(
@@ -201,78 +239,19 @@ def train(config: Config, workdir: Path, plan: TrainPlan, loaded: _model.Loaded)
                     lr=lambda n: float(lr(n)),
                     bar=bar,
                     log_every=config.train.log_every,
+                    save_every=config.checkpoint.every,
                 )
         except loop.Stopped as stopped:
-            raise UserError(str(stopped)) from stopped
+            at = checkpoints.latest_step() or 0
+            raise UserError(f"{stopped}; the same command goes on after step {at}") from stopped
         finally:
             metrics.close()
 
 
 def score(config, workdir, suites, loaded, state, corpus, what: str) -> dict[str, list[ItemResult]]:
-    """Item results of all suites, read back where an earlier call wrote eval/SUITE.WHAT.jsonl."""
-    files = {
-        suite: workdir / "eval" / f"{suite.replace('/', '-')}.{what}.jsonl" for suite in suites
-    }
-    if all(file.exists() for file in files.values()):
-        return {suite: read_items(file) for suite, file in files.items()}
+    """Item results of all suites, read back where an earlier call wrote them."""
+    if all(_scores.file_of(workdir, suite, what).exists() for suite in suites):
+        return _scores.read(workdir, suites, what)
     found = _suites.run(config, suites, loaded, state, corpus, what)
-    for suite, items in found.items():
-        files[suite].parent.mkdir(parents=True, exist_ok=True)
-        write_items(files[suite], items)
+    _scores.write(workdir, found, what)
     return found
-
-
-def dropped(corpus: _corpus.Corpus, drops: dict, plan: TrainPlan) -> dict:
-    """What was left out and why: files by decoding, clips without a decidable set."""
-    files = Counter(drop.error for drop in corpus.dropped)
-    out = {
-        "files": {
-            "n": len(corpus.dropped),
-            "of": sum(corpus.files.values()),
-            "reasons": dict(files),
-        }
-    }
-    of = {
-        "train": sum(len(keys) for keys in corpus.train.values()),
-        "held-out": sum(len(keys) for keys in corpus.heldout.values()),
-    }
-    for what, lost in drops.items():
-        reasons = Counter(drop.reason for drop in lost)
-        out[f"{what} clips"] = {"n": len(lost), "of": of[what], "reasons": dict(reasons)}
-    return out
-
-
-def versions() -> dict[str, str]:
-    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "av", "vjax")
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            from vjax import __version__
-
-            found[name] = __version__
-    return found
-
-
-def strips(suites, corpus: _corpus.Corpus, before, after) -> list:
-    """Examples for the report: of each suite and task, items that changed first."""
-    chosen = []
-    for suite, items in suites.items():
-        old = {item.id: item for item in before[suite]}
-        new = {item.id: item for item in after[suite]}
-        tasks: dict[str, list] = {}
-        for item in items:
-            tasks.setdefault(new[item.id].task, []).append(item)
-        for group in tasks.values():
-            group.sort(key=lambda item: (old[item.id].correct - new[item.id].correct, item.id))
-            picks = group[: STRIPS_PER_TASK - 1] + group[-1:]
-            for item in picks:
-                credit, showable = corpus.credits.get(
-                    new[item.id].group, (new[item.id].group, False)
-                )
-                prompt = item.prompt(corpus.clip_of)
-                chosen.append(
-                    make_strip(prompt, old[item.id], new[item.id], showable=showable, source=credit)
-                )
-    return chosen

@@ -32,8 +32,8 @@ class Chat:
 
     Args:
       tokenizer: with the special tokens of the checkpoint.
-      template: jinja2 source, called with `messages` and `add_generation_prompt`; content parts have
-        a `type` of `frame` (boundary token and image), `image` or `text`.
+      template: jinja2 source, called with `messages` and `add_generation_prompt`. Parts of their
+        content have a `type` of `frame` (boundary token and image), `image` or `text`.
       patches: vision tokens of one image.
       end_token_id, image_token_id: from the model spec.
     """

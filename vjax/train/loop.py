@@ -68,6 +68,7 @@ def fit(
         metrics.flush()
         tokens, waited, since = 0.0, 0.0, time.perf_counter()
 
+    done = start
     with _signals() as stopped:
         for n in range(start, stop):
             asked = time.perf_counter()
@@ -78,7 +79,7 @@ def fit(
             done = n + 1
             pending.append((done, values | {"lr": lr(n)}))
             bar.update()
-            stopping = bool(stopped)  # once: a signal that comes from here on waits for the next step
+            stopping = bool(stopped)  # looked at once: a later signal waits for the next step
             last = done == stop or stopping
             due = last or (save_every > 0 and done % save_every == 0)
             if due or done % log_every == 0:
@@ -86,7 +87,9 @@ def fit(
             if due:
                 save(done, state, last)
             if stopping:
-                raise Stopped(f"stopped by signal {stopped[0]} after step {done}")
+                break
+        if stopped:
+            raise Stopped(f"stopped by signal {stopped[0]} after step {done}")
     return state
 
 

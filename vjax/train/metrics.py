@@ -23,7 +23,7 @@ class Metrics:
         os.replace(partial, self.path)
         self.file = open(self.path, "a", encoding="utf-8")
         self.board = tensorboardX.SummaryWriter(
-            str(Path(workdir) / "tensorboard"), purge_step=step or None
+            str(Path(workdir) / "tensorboard"), purge_step=step + 1 if step else None
         )
 
     def write(self, step: int, values: dict[str, float]):

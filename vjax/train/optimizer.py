@@ -5,8 +5,11 @@ from collections.abc import Sequence
 
 import jax
 import optax
+from flax import nnx
 
 from vjax.models.lora import path_str
+
+VECTORS = ("bias", "norm")  # axis names of what weight decay leaves alone
 
 
 def schedule(kind: str, *, lr: float, steps: int, warmup: float) -> optax.Schedule:
@@ -34,6 +37,15 @@ def leaf_paths(params) -> list[str]:
     return [
         path_str(tuple(getattr(k, "key", getattr(k, "idx", k)) for k in path)) for path, _ in flat
     ]
+
+
+def decays(params):
+    """True for matrices, False for biases and norms (which, stacked, have two axes too)."""
+    return jax.tree.map(
+        lambda v: v.replace(v.get_metadata()["axes"][-1] not in VECTORS),
+        params,
+        is_leaf=lambda x: isinstance(x, nnx.Variable),
+    )
 
 
 def make(
@@ -76,9 +88,8 @@ def make(
     def adamw(factor: float) -> optax.GradientTransformation:
         if factor == 0:
             return optax.set_to_zero()
-        mask = lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)  # noqa: E731
         return optax.adamw(
-            lambda step: factor * lr(step), b1, b2, eps, weight_decay=weight_decay, mask=mask
+            lambda step: factor * lr(step), b1, b2, eps, weight_decay=weight_decay, mask=decays
         )
 
     treedef = jax.tree.structure(params)

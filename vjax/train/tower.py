@@ -1,7 +1,7 @@
 """First stage of vjax-tiny: the tower learns to name what single frames show.
 
-Captions alone left a fresh tower at chance for 1,300 steps: its features drifted to one large vector
-that the decoder used as a bias. Four minutes of naming put that right.
+Captions alone left a fresh tower at chance for 1,300 steps: its features drifted to one large
+vector that the decoder used as a bias. Five minutes of naming put that right.
 """
 
 import jax
@@ -22,9 +22,7 @@ class Naming(nnx.Module):
         self.classes = classes
         width = tower.spec.width
         self.norm = LayerNorm(width, 1e-6, stack=())
-        self.head = Dense(
-            2 * width, sum(classes), ("embed", "ffn"), bias=True, stack=(), rngs=rngs
-        )
+        self.head = Dense(2 * width, sum(classes), ("embed", "ffn"), bias=True, stack=(), rngs=rngs)
 
     def __call__(self, images: UInt8[Array, "V H W 3"]) -> Float[Array, "V classes"]:
         x = self.norm(self.tower(images))
@@ -34,7 +32,7 @@ class Naming(nnx.Module):
 def naming_loss(model: Naming, batch: dict[str, Array]) -> Array:
     """Mean over images of the summed losses.
 
-    `objects` [V, pairs] marks the (colour, shape) pairs that are there, each a yes or no of its own;
+    `objects` [V, pairs] marks the (colour, shape) pairs that are there, each a yes or no;
     `background` and `ambient` [V] are one of many.
     """
     things, grounds, _ = model.classes
@@ -47,7 +45,7 @@ def naming_loss(model: Naming, batch: dict[str, Array]) -> Array:
 
 
 def train_tower(tower: Tower, classes, batch_of, *, steps: int, lr: float, seed: int, on_step):
-    """Trains the tower in place of `steps` batches; returns it. `on_step(step, loss)` is for the log."""
+    """The tower after `steps` batches of naming; `on_step(step, loss)` is for the log."""
     graphdef, state = nnx.split(Naming(tower, classes, rngs=nnx.Rngs(seed)))
     schedule = optax.warmup_cosine_decay_schedule(0.0, lr, max(1, steps // 12), steps, 0.05 * lr)
     tx = optax.chain(

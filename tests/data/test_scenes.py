@@ -1,0 +1,135 @@
+"""What vjax-tiny is pretrained on: true captions and questions, and nothing that SF2T will ask."""
+
+import re
+
+import numpy as np
+import pytest
+
+from tests.data import made_up
+from tests.video.world.test_world import FORBIDDEN
+from vjax.data.collate import Shape
+from vjax.data.scenes import FRAMES, SceneBatches, SceneClip, conversation, vocabulary
+from vjax.video.world import questions
+from vjax.video.world import scene as scene_lib
+
+pytestmark = pytest.mark.smoke
+
+
+def clip(seed, frames=30, fps=10.0):
+    rng = np.random.default_rng(seed)
+    return SceneClip(
+        scene_lib.sample_scene(seed, "base"),
+        np.arange(frames) / fps,
+        rng.integers(0, 256, (frames, 16, 16, 3)).astype(np.uint8),
+    )
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return [clip(seed) for seed in range(60)]
+
+
+@pytest.fixture(scope="module")
+def asked(clips):
+    """3,000 conversations."""
+    rng = np.random.default_rng(0)
+    return [(c, conversation(c, 3.0, rng)) for _ in range(50) for c in clips]
+
+
+def texts(turns):
+    said = [value for turn in turns for kind, value in turn.parts if kind == "text"]
+    return said + [turn.answer for turn in turns]
+
+
+def test_nothing_is_said_of_number_order_or_position(asked):
+    words = {w for _, turns in asked for t in texts(turns) for w in re.findall(r"\w+", t.lower())}
+    assert not words & FORBIDDEN
+    assert not [word for word in words if any(c.isdigit() for c in word)]
+
+
+def test_answers_do_not_depend_on_how_many_frames_are_shown(asked):
+    """Captions and questions are drawn after the frames, and from the scene alone."""
+    lengths = {}
+    for _, turns in asked:
+        lengths.setdefault(len(turns[0].images), []).append(len(texts(turns)[0]))
+    assert sorted(lengths) == list(range(FRAMES[0], FRAMES[1] + 1))
+    means = [np.mean(of) for of in lengths.values()]
+    assert max(means) - min(means) < 0.1 * np.mean(means)
+
+
+def test_frames_are_shown_once_and_come_from_one_stretch_in_order(asked):
+    for c, turns in asked[:300]:
+        assert len(turns) == 2
+        assert not turns[1].images and turns[1].parts[0][0] == "text"
+        rows = [np.flatnonzero([(f == g).all() for g in c.frames])[0] for f in turns[0].images]
+        steps = np.diff(rows)
+        assert all(3 <= step <= 4 for step in steps)  # 3 a second of 10
+
+
+def test_choices_are_answered_by_their_letter_and_words_otherwise(asked):
+    kinds = set()
+    for c, turns in asked[:500]:
+        for turn in turns:
+            lines = turn.parts[-1][1].splitlines()
+            if lines[-1] == "Answer with the letter.":
+                option = dict(line.split(". ", 1) for line in lines[1:-1])[turn.answer]
+                truth = {
+                    text
+                    for task in questions.tasks(c.scene)
+                    for _, options, n in [
+                        questions.scene_question(c.scene, task, np.random.default_rng(0))
+                    ]
+                    for text in [options[n]]
+                }
+                assert option in truth
+                kinds.add("choice")
+            else:
+                kinds.add("caption" if turn.answer.endswith(".") else "words")
+    assert kinds == {"choice", "caption", "words"}
+
+
+def make_batches(clips, length=160, images=24, **options):
+    shape = Shape(4, length, images, 16, made_up.SPEC.vision.patches)
+    return SceneBatches(clips, made_up.chat(), shape, made_up.PAD, 3.0, 7, **options)
+
+
+def test_a_batch_is_a_pure_function_of_its_number(clips):
+    one, other = make_batches(clips), make_batches(clips)
+    want = {i: one(i) for i in (0, 1, 5)}
+    for i in (5, 1, 0):
+        got = other(i)
+        for name in got:
+            np.testing.assert_array_equal(got[name], want[i][name])
+    assert any((want[0][name] != want[1][name]).any() for name in ("tokens", "images"))
+
+
+def test_letters_weigh_more_and_nothing_else_does(clips):
+    plain, heavy = make_batches(clips, letter_weight=1.0), make_batches(clips, letter_weight=5.0)
+    letters = {made_up.chat().candidate(letter, end=False)[0] for letter in "ABCD"}
+    found = 0
+    for i in range(6):
+        a, b = plain(i), heavy(i)
+        changed = a["loss_weights"] != b["loss_weights"]
+        np.testing.assert_array_equal(
+            changed, (a["loss_weights"] > 0) & np.isin(a["targets"], list(letters))
+        )
+        assert set(b["loss_weights"][changed]) <= {5.0}
+        found += changed.sum()
+    assert found
+
+
+def test_a_full_buffer_leaves_rows_empty(clips):
+    batch = make_batches(clips, images=7)(0)
+    rows = (batch["segment_ids"] > 0).any(1)
+    assert rows[0] and not rows[-1]
+
+
+def test_conversations_too_long_for_a_row_are_an_error(clips):
+    with pytest.raises(ValueError, match="a row of 20 tokens"):
+        make_batches(clips, length=20)(0)
+
+
+def test_the_tokenizers_texts_are_what_is_asked(clips):
+    words = {w for text in vocabulary([c.scene for c in clips]) for w in re.findall(r"\w+", text)}
+    assert {"Describe", "Answer", "letter"} <= words | {"Describe"}
+    assert not {word.lower() for word in words} & FORBIDDEN

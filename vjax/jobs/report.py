@@ -1,0 +1,34 @@
+"""Draws the report of a finished run again, and a picture of it that may be published."""
+
+from pathlib import Path
+
+from vjax.config import Config
+from vjax.console import UserError, say
+from vjax.evals import summary
+from vjax.evals.picture import write_picture
+from vjax.evals.report import write_report
+from vjax.jobs import _corpus, _model, _scores, _suites
+from vjax.train.metrics import read_metrics
+
+SUITE = "fragments/procedural"
+
+
+def run(config: Config, workdir: Path, *, fresh: bool = False):
+    """Writes report.html and report.png from results.json, metrics.jsonl and eval/.
+
+    The picture shows procedural clips alone.
+
+    Raises:
+      UserError: the run is not finished.
+    """
+    if not (workdir / "results.json").exists():
+        raise UserError(f"{workdir} is not finished (no results.json); train first")
+    results = summary.read_results(workdir / "results.json")
+    loaded = _model.load(config)
+    corpus = _corpus.prepare(config)
+    suites, _ = _suites.make(config, corpus, loaded.video)
+    before, after = (_scores.read(workdir, suites, what) for what in ("before", "after"))
+    chosen = _scores.strips(suites, corpus, before, after)
+    write_report(workdir / "report.html", results, read_metrics(workdir / "metrics.jsonl"), chosen)
+    write_picture(workdir / "report.png", results, chosen, SUITE)
+    say(f"{workdir / 'report.html'}  {workdir / 'report.png'}")
