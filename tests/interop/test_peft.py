@@ -72,6 +72,7 @@ def test_peft_adapts_our_layers_and_no_other(case):
     assert there == set(load_file(adapter / "adapter_model.safetensors"))
 
 
+@pytest.mark.parametrize("case", [TARGETS["everything"]], ids=["everything"], indirect=True)
 def test_gradients_are_those_of_torch(case, tmp_path):
     torch = pytest.importorskip("torch")
     model, base, adapter = case

@@ -32,12 +32,11 @@ def inputs(rows, length):
     return {name: jnp.asarray(batch[name]) for name in names}
 
 
-@pytest.mark.parametrize("targets", [".*", "decoder/.*/attn/q"])
-def test_an_adapter_with_b_zero_leaves_logits_bit_equal(targets):
+def test_an_adapter_with_b_zero_leaves_logits_bit_equal():
     model = tiny.model()
     arrays = tiny.inputs()
     before = reference_logits(model, **arrays)
-    lora.add(model, rank=4, alpha=8.0, dropout=0.5, targets=targets, rngs=nnx.Rngs(0))
+    lora.add(model, rank=4, alpha=8.0, dropout=0.5, targets=".*", rngs=nnx.Rngs(0))
     np.testing.assert_array_equal(reference_logits(model, **arrays), before)
 
 
@@ -70,7 +69,7 @@ def test_packed_rows_equal_rows_alone():
             parts = [x[i, :n] for i, n in enumerate(lengths)]
             if name == "segment_ids":
                 parts[1] = parts[1] * 2
-            packed[name] = jnp.concatenate([*parts, tail])[None]
+            packed[name] = jnp.zeros_like(x).at[0].set(jnp.concatenate([*parts, tail]))
     want, got = hidden(STATE, alone), hidden(STATE, packed)[0]
     np.testing.assert_allclose(got[: lengths[0]], want[0, : lengths[0]], atol=1e-5)
     np.testing.assert_allclose(got[lengths[0] : sum(lengths)], want[1, : lengths[1]], atol=1e-5)

@@ -20,6 +20,8 @@ from vjax.video.world.scene import Scene
 
 FRAMES = (3, 6)
 CAPTION_SHARE = 0.75
+READING_SHARE = 0.3
+IN_CAPTION = ("action", "effect", "speed", "colour", "shape", "other_colour", "other_shape", "side")
 CHOICE_SHARE = 0.5
 REDRAWS = 20  # of a row, before rows count as too short
 
@@ -38,13 +40,31 @@ class SceneClip:
         return cls(scene, clip.table.time, frames)
 
 
+def reading(scene: Scene, rng: np.random.Generator) -> list[Prompt]:
+    """A caption to read, without frames, and two questions about it, answered by letters.
+
+    What option a letter stands for is learnt here, cheaply; with frames it took many times longer.
+    """
+    tasks = [task for task in questions.tasks(scene) if task in IN_CAPTION]
+    turns = [
+        scene_prompt(questions.scene_question(scene, tasks[n], rng), ())
+        for n in rng.permutation(len(tasks))[:2]
+    ]
+    text = ("text", questions.caption(scene, rng)[1] + "\n")
+    return [dataclasses.replace(turns[0], parts=(text, *turns[0].parts)), *turns[1:]]
+
+
 def conversation(clip: SceneClip, fps: float, rng: np.random.Generator) -> list[Prompt]:
     """Frames at `fps` from a drawn start, then a caption and a question, or two questions.
+
+    A share of conversations is `reading` instead.
 
     A question comes with four options and is answered by a letter, or comes alone and is answered
     in words.
     """
     scene = clip.scene
+    if rng.random() < READING_SHARE:
+        return reading(scene, rng)
     most = int(rng.integers(FRAMES[0], FRAMES[1] + 1))
     length = clip.time[-1] - clip.time[0]
     rows = rows_at_fps(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vjax import console
 from vjax.evals.files import write_text
-from vjax.evals.findings import verdict
+from vjax.evals.findings import sentences, verdict, warnings
 from vjax.evals.items import ItemResult
 from vjax.evals.statistics import cluster_bootstrap, paired, wilson
 
@@ -123,6 +123,31 @@ def read_results(path: str | Path) -> dict:
             "run --job=eval again"
         )
     return values
+
+
+def markdown(values: Mapping, command: str) -> str:
+    """A page for docs/results: the sentences, the table, the warnings, and how it was made."""
+    versions = ", ".join(f"{name} {version}" for name, version in values["versions"].items())
+    phases = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in values["seconds"].items())
+    total = sum(values["seconds"].values()) / 60
+    lines = [
+        f"# {values['config']['name']}-{values['config']['preset']}",
+        "",
+        "Made by",
+        "",
+        *(f"    {line}" for line in command.splitlines()),
+        "",
+        *(line for sentence in sentences(values) for line in (sentence, "")),
+        "```",
+        table(values),
+        "```",
+        "",
+        *(f"- {warning}" for warning in warnings(values)),
+        "",
+        f"{total:.1f} minutes of wall time: {phases}.",
+        f"Versions: {versions}.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def table(values: Mapping) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from vjax.config import Config
 from vjax.console import UserError, say
 from vjax.evals import summary
+from vjax.evals.files import write_text
 from vjax.evals.picture import write_picture
 from vjax.evals.report import write_report
 from vjax.jobs import _corpus, _model, _scores, _suites
@@ -14,7 +15,7 @@ SUITE = "fragments/procedural"
 
 
 def run(config: Config, workdir: Path, *, fresh: bool = False):
-    """Writes report.html and report.png from results.json, metrics.jsonl and eval/.
+    """Writes report.html, report.png and results.md from results.json, metrics.jsonl and eval/.
 
     The picture shows procedural clips alone.
 
@@ -31,4 +32,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     chosen = _scores.strips(suites, corpus, before, after)
     write_report(workdir / "report.html", results, read_metrics(workdir / "metrics.jsonl"), chosen)
     write_picture(workdir / "report.png", results, chosen, SUITE)
-    say(f"{workdir / 'report.html'}  {workdir / 'report.png'}")
+    flags = f"--config=experiments/{config.name}.py:{config.preset}"
+    page = summary.markdown(results, f"./launch/local python -m vjax.main {flags}")
+    write_text(workdir / "results.md", page)
+    say("  ".join(str(workdir / name) for name in ("report.html", "report.png", "results.md")))

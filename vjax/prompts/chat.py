@@ -74,15 +74,18 @@ class Chat:
         content = []
         for kind, value in prompt.parts:
             if kind == "text":
-                found = [token for token in self.special if token in value]
-                if found:
-                    raise ValueError(
-                        f"text {value!r} holds the special token {found[0]!r}; media come as parts"
-                    )
-                content.append({"type": "text", "text": value})
+                content.append({"type": "text", "text": self._plain(value)})
             else:
                 content.append({"type": kind})
         return content
+
+    def _plain(self, text: str) -> str:
+        found = [token for token in self.special if token in text]
+        if found:
+            raise ValueError(
+                f"text {text!r} holds the special token {found[0]!r}; media come as parts"
+            )
+        return text
 
     def encode(self, turns: Prompt | Sequence[Prompt], *, with_answer: bool = True) -> Encoded:
         """Tokenises one question, or several turns of one conversation.
@@ -92,7 +95,7 @@ class Chat:
           with_answer: False leaves the last answer out, ready for generation.
 
         Raises:
-          ValueError: text that holds a special token.
+          ValueError: a text or an answer that holds a special token.
         """
         turns = [turns] if isinstance(turns, Prompt) else list(turns)
         messages, tokens, answer, images = [], [], [], []
@@ -112,8 +115,8 @@ class Chat:
         return Encoded(np.asarray(tokens, np.int32), np.asarray(answer, bool), tuple(images))
 
     def candidate(self, text: str, *, end: bool = True) -> list[int]:
-        """Token ids of an answer, with the end of turn."""
-        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
+        """Token ids of an answer, with the end of turn; ValueError if it holds a special token."""
+        ids = self.tokenizer.encode(self._plain(text), add_special_tokens=False).ids
         return [*ids, self.end_token_id] if end else ids
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -1,0 +1,138 @@
+"""From a prompt to tokens: the template's text, expanded images, and what is an answer."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tokenizers
+from tokenizers import models, pre_tokenizers
+
+from tests.data import made_up
+from tests.data.made_up import ASSISTANT, END, FRAME, IMAGE, SPEC, USER, question
+from vjax.prompts import Prompt
+from vjax.prompts.chat import Chat
+
+pytestmark = pytest.mark.smoke
+
+
+@pytest.fixture(scope="module")
+def chat():
+    return made_up.chat()
+
+
+def plain(chat, text):
+    return chat.tokenizer.encode(text).ids
+
+
+def test_a_question_is_laid_out_as_the_template_says(chat):
+    prompt = question("How many frames do you see?", "4", images=2)
+    got = chat.encode(prompt)
+    P = SPEC.vision.patches
+    want = [USER, FRAME, *[IMAGE] * P, FRAME, *[IMAGE] * P]
+    want += [*plain(chat, "How many frames do you see?"), ASSISTANT, *plain(chat, "4"), END]
+    assert got.tokens.tolist() == want
+    assert got.tokens.dtype == np.int32
+
+
+def test_an_image_without_boundary_and_text_between(chat):
+    frame = np.zeros((16, 16, 3), np.uint8)
+    other = np.ones((16, 16, 3), np.uint8)
+    prompt = Prompt(
+        (("frame", 1), ("text", "Where is "), ("image", 0), ("text", "?")), (frame, other), "1"
+    )
+    got = chat.encode(prompt, with_answer=False)
+    P = SPEC.vision.patches
+    want = [USER, FRAME, *[IMAGE] * P, *plain(chat, "Where is "), *[IMAGE] * P, *plain(chat, "?")]
+    assert got.tokens.tolist() == [*want, ASSISTANT]
+    assert [image[0, 0, 0] for image in got.images] == [1, 0]  # in the order of their slots
+
+
+def test_the_answer_mask_is_the_answer_and_the_end_of_turn(chat):
+    prompt = question("Count the frames.", "a red square", images=3)
+    got = chat.encode(prompt)
+    assert got.tokens[got.answer].tolist() == [*plain(chat, "a red square"), END]
+    n = got.answer.sum()
+    assert got.answer[-n:].all() and not got.answer[:-n].any()
+
+
+def test_without_its_answer_a_prompt_is_the_beginning_of_the_example(chat):
+    prompt = question("Count the frames.", "4")
+    whole, asked = chat.encode(prompt), chat.encode(prompt, with_answer=False)
+    np.testing.assert_array_equal(asked.tokens, whole.tokens[~whole.answer])
+    assert not asked.answer.any()
+
+
+def test_turns_follow_each_other_and_all_answers_count(chat):
+    first = question("What happens here?", "a square moves", images=2)
+    second = Prompt((("text", "How fast?"),), (), "slow")
+    got = chat.encode([first, second])
+    one = chat.encode(first).tokens.tolist()
+    two = [USER, *plain(chat, "How fast?"), ASSISTANT, *plain(chat, "slow"), END]
+    assert got.tokens.tolist() == one + two
+    replies = [*plain(chat, "a square moves"), END, *plain(chat, "slow"), END]
+    assert got.tokens[got.answer].tolist() == replies
+    left = chat.encode([first, second], with_answer=False)
+    assert left.tokens[left.answer].tolist() == replies[: len(plain(chat, "a square moves")) + 1]
+
+
+@pytest.mark.parametrize("token", ["<image>", "<|end|>", "<|frame|>", "<|assistant|>"])
+def test_special_tokens_in_a_users_text_are_refused(chat, token):
+    with pytest.raises(ValueError, match=f"holds the special token '{token.replace('|', '.')}'"):
+        chat.encode(question(f"What is {token} this?", "4"))
+
+
+def test_special_tokens_in_an_answer_are_refused(chat):
+    with pytest.raises(ValueError, match="holds the special token '<image>'"):
+        chat.encode(question("What is this?", "an <image>"))
+
+
+@pytest.mark.parametrize("text", ["2,4,1,3", "Yes", "a red square pushes", "3"])
+def test_candidates_decode_to_their_text(chat, text):
+    ids = chat.candidate(text)
+    assert ids[-1] == END and chat.candidate(text, end=False) == ids[:-1]
+    assert chat.decode(ids) == text
+
+
+def test_decoding_stops_at_the_end_of_turn(chat):
+    said = [*chat.candidate("Yes"), *chat.candidate("No"), made_up.PAD]
+    assert chat.decode(said) == "Yes"
+    assert chat.decode(np.array([END, *chat.candidate("No")])) == ""
+    assert chat.decode([*plain(chat, "slow"), made_up.PAD, made_up.PAD]) == "slow"
+
+
+def test_letters_are_one_token(chat):
+    """What scoring a multiple choice by its letter needs."""
+    for letter in "ABCDE":
+        assert len(chat.candidate(letter, end=False)) == 1
+
+
+def test_a_checkpoint_folder_gives_its_chat(chat, tmp_path):
+    chat.tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(FileNotFoundError, match="chat_template.jinja: no chat template"):
+        Chat.from_folder(tmp_path, SPEC)
+    (tmp_path / "chat_template.jinja").write_text("{% for m in messages %}user: {% endfor %}")
+    assert Chat.from_folder(tmp_path, SPEC).encode(
+        question("x", "4"), with_answer=False
+    ).tokens.tolist() == plain(chat, "user: ")
+
+
+def test_a_template_cannot_reach_into_python(chat):
+    evil = Chat(
+        chat.tokenizer,
+        "{{ messages.__class__.__mro__ }}",
+        patches=4,
+        end_token_id=END,
+        image_token_id=IMAGE,
+    )
+    with pytest.raises(Exception, match="unsafe"):
+        evil.encode(question("x", "4"))
+
+
+def test_tokenizers_without_special_tokens_take_any_text():
+    words = tokenizers.Tokenizer(models.WordLevel({"<image>": 0, "a": 1}, unk_token="a"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    chat = Chat(
+        words, "{{ messages[0].content[0].text }}", patches=1, end_token_id=1, image_token_id=9
+    )
+    prompt = Prompt((("text", "a <image> a"),), (), "a")
+    assert chat.encode(dataclasses.replace(prompt), with_answer=False).tokens.tolist() == [1, 0, 1]
