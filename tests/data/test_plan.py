@@ -159,6 +159,13 @@ def test_evaluation_items_come_from_all_clips_before_any_gives_a_second_pass():
     assert set(Counter(item.key for item in items).values()) == {15}
 
 
+def test_evaluation_takes_one_set_of_every_clip_before_a_second_of_any():
+    items, _ = judged(made_up.keys("real"), 12)
+    counting = [item for item in items if item.record.task == "counting"]
+    assert len({item.key for item in counting}) == 12
+    assert {item.record.set for item in counting} == {0}
+
+
 def test_evaluation_gives_what_there_is_of_too_few_clips():
     items, _ = judged(["real/0"], 1000)
     assert set(Counter(item.record.task for item in items).values()) == {3 * 8}

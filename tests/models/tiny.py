@@ -37,11 +37,8 @@ def model(of: ModelSpec = SPEC, seed: int = 0) -> VideoLLM:
     rng = np.random.default_rng(seed)
 
     def draw(v):
-        centre = 1.0 if v.shape[-1:] == v.shape[len(v.shape) - 1 :] and is_scale(v) else 0.0
+        centre = 1.0 if v.get_metadata()["axes"][-1] == "norm" else 0.0
         return v.replace(jax.numpy.asarray(centre + 0.1 * rng.standard_normal(v.shape), "float32"))
-
-    def is_scale(v):
-        return v.get_metadata().get("axes", ())[-1:] == ("norm",)
 
     state = jax.tree.map(draw, nnx.state(built), is_leaf=lambda x: isinstance(x, nnx.Variable))
     nnx.update(built, state)

@@ -1,4 +1,4 @@
-"""A tiny model in parts, its step, and batches as arrays."""
+"""A tiny model in parts, its step, and batches as arrays. What is compiled is compiled once."""
 
 import functools
 
@@ -12,13 +12,19 @@ from tests.data import made_up
 from tests.models import tiny
 from vjax.models import lora
 from vjax.train import optimizer
-from vjax.train.step import TrainState, make_step
+from vjax.train.step import TrainState, make_step, token_loss
 
 LR = 1e-2
+LENGTH = 128
+# one adapter of every kind of layer, so that compiling stays short
+TARGETS = "(tower|decoder)/layers/attn/q|decoder/layers/mlp/down|tower/patch|projector/fc1"
+# tests compile more than they run
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
-def parts(trainable="lora", *, dropout=0.0, targets=".*"):
-    """(graphdef, trainable, frozen) of a model whose every base variable is random."""
+@functools.cache
+def parts(trainable="lora", *, dropout=0.0, targets=TARGETS):
+    """(graphdef, trainable, frozen) of a model whose every variable is random, B = 0 apart."""
     model = tiny.model(made_up.SPEC)
     if trainable == "lora":
         lora.add(model, rank=2, alpha=4.0, dropout=dropout, targets=targets, rngs=nnx.Rngs(1))
@@ -39,18 +45,58 @@ def flat(state) -> dict[str, np.ndarray]:
 
 
 @functools.cache
-def batches(n: int = 3):
-    """Batches of four examples each; the same shapes."""
+def batch(shift: int = 0):
+    """Four examples, one a row, in another order for every shift."""
     examples = made_up.examples()
-    return [arrays(made_up.batch([[examples[(i + k) % 4]] for k in range(4)])) for i in range(n)]
+    rows = [[examples[(shift + k) % 4]] for k in range(4)]
+    return arrays(made_up.batch(rows, length=LENGTH))
 
 
-def take(graphdef, trainable, frozen, tx, over, **options):
-    """The state and the metrics after a step on each batch."""
-    step = jax.jit(make_step(graphdef, tx, **options))
+TRANSFORMS = {
+    "adamw": adamw,
+    "sgd": lambda trainable: optax.sgd(1.0),
+    "none": lambda trainable: optax.set_to_zero(),
+}
+
+
+@functools.cache
+def stepper(of="lora", tx="adamw", *, lora_dropout=0.0, **options):
+    """The parts, the optimiser and the compiled step."""
+    model = parts(of, dropout=lora_dropout)
+    made = TRANSFORMS[tx](model[1])
+    return model, made, jit(make_step(model[0], made, **options))
+
+
+def take(over, *args, start=None, **options):
+    """The state and the metrics after a step on each batch of `over`."""
+    (_, trainable, frozen), tx, step = stepper(*args, **options)
+    trainable = trainable if start is None else start
     state = TrainState(trainable, tx.init(trainable), jnp.zeros((), jnp.int32))
     seen = []
-    for batch in over:
-        state, metrics = step(state, frozen, batch)
+    for one in over:
+        state, metrics = step(state, frozen, one)
         seen.append({name: np.asarray(value) for name, value in metrics.items()})
     return state, seen
+
+
+@functools.cache
+def gradient(of="lora"):
+    """grad(trainable, batch) -> summed loss and its gradients."""
+    graphdef, _, frozen = parts(of)
+
+    def total(trainable, batch):
+        model = nnx.merge(graphdef, trainable, frozen)
+        return token_loss(model, batch, dtype=jnp.float32, remat=False, key=None)[0]
+
+    return jit(jax.value_and_grad(total))
+
+
+@jit
+def logits_of(frozen_and_trainable, batch):
+    model = nnx.merge(parts()[0], *frozen_and_trainable)
+    return model.decoder.logits(model(batch)[0])
+
+
+def logits(batch) -> np.ndarray:
+    """float32 [B, T, vocab] of the model with its fresh adapter."""
+    return np.asarray(logits_of(parts()[1:], batch))

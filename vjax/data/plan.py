@@ -11,7 +11,7 @@ import numpy as np
 
 from vjax.data.collate import Shape, pack
 from vjax.data.items import FragmentItem
-from vjax.fragments import TASKS, Drop, FragmentConfig, Record, make_records
+from vjax.fragments import TASKS, Drop, FragmentConfig, make_records
 from vjax.video.frames import Clip
 from vjax.video.rng import philox
 
@@ -168,22 +168,23 @@ def eval_records(
 ) -> tuple[list[FragmentItem], list[Drop]]:
     """`per_task` items of each task where the clips give them, and the clips that gave none.
 
-    Clips are taken in the order given; when one pass is not enough, further passes draw fresh sets
-    of the same clips (their epoch in the id).
+    Spread over clips: one set of every clip, in the order given, before the second of any. When one
+    pass is not enough, further passes draw fresh sets of the same clips (their epoch in the id).
     """
     items: dict[str, list[FragmentItem]] = {task: [] for task in TASKS}
     drops: dict[str, Drop] = {}
     gave: set[str] = set()
     for epoch in range(PASSES):
+        if min(len(found) for found in items.values()) >= per_task:
+            break
+        drawn: list[FragmentItem] = []
         for key in keys:
-            if min(len(found) for found in items.values()) >= per_task:
-                break
-            records: list[Record]
             records, drop = make_records(clip_of(key), cfg, epoch)
             if drop is not None:
                 drops.setdefault(drop.video_id, drop)
-            for record in records:
-                items[record.task].append(FragmentItem(record, key))
-                gave.add(record.video_id)
+            drawn += [FragmentItem(record, key) for record in records]
+        gave |= {item.record.video_id for item in drawn}
+        for item in sorted(drawn, key=lambda item: item.record.set):
+            items[item.record.task].append(item)
     lost = [drop for video_id, drop in drops.items() if video_id not in gave]
     return [item for found in items.values() for item in found[:per_task]], lost

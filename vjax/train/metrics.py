@@ -23,7 +23,9 @@ class Metrics:
         os.replace(partial, self.path)
         self.file = open(self.path, "a", encoding="utf-8")
         self.board = tensorboardX.SummaryWriter(
-            str(Path(workdir) / "tensorboard"), purge_step=step + 1 if step else None
+            str(Path(workdir) / "tensorboard"),
+            purge_step=step + 1 if step else None,
+            filename_suffix=f".{step}",  # its names have whole seconds only
         )
 
     def write(self, step: int, values: dict[str, float]):

@@ -74,7 +74,7 @@ def make_step(
         grads = jax.tree.map(lambda g: g / count, grads)
         updates, optimizer = tx.update(grads, state.optimizer, state.trainable)
         trainable = optax.apply_updates(state.trainable, updates)
-        metrics = {"loss": total / count, "grad_norm": optax.global_norm(grads), "tokens": count}
+        metrics = {"loss": total / count, "grad_norm": optax.tree.norm(grads), "tokens": count}
         return TrainState(trainable, optimizer, state.step + 1), metrics
 
     return step
