@@ -29,6 +29,13 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     corpus = _corpus.prepare(config)
     suites, _ = _suites.make(config, corpus, loaded.video)
     before, after = (_scores.read(workdir, suites, what) for what in ("before", "after"))
+    for suite, items in suites.items():
+        missing = {item.id for item in items} - {item.id for item in after[suite]}
+        if missing:
+            raise UserError(
+                f"{workdir}: {suite} was scored on other items (no {min(missing)}); this version "
+                "draws others than the one that made the run: train again with --fresh"
+            )
     chosen = _scores.strips(suites, corpus, before, after)
     write_report(workdir / "report.html", results, read_metrics(workdir / "metrics.jsonl"), chosen)
     write_picture(workdir / "report.png", results, chosen, SUITE)

@@ -1,6 +1,7 @@
 """The train step: one jitted function from (state, frozen, batch) to (state, metrics)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -12,11 +13,15 @@ from jaxtyping import Array
 
 @flax.struct.dataclass
 class TrainState:
-    """All that a step changes."""
+    """All that a step changes. Trees of shardings or shapes come in it too.
 
-    trainable: nnx.State
-    optimizer: optax.OptState
-    step: Array  # int32 []
+    Attributes:
+      trainable: nnx.State of the trainable variables; optimizer: optax state; step: int32 [].
+    """
+
+    trainable: Any
+    optimizer: Any
+    step: Any
 
 
 def token_loss(
