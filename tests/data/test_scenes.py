@@ -8,7 +8,14 @@ import pytest
 from tests.data import made_up
 from tests.video.world.test_world import FORBIDDEN
 from vjax.data.collate import Shape
-from vjax.data.scenes import FRAMES, SceneBatches, SceneClip, conversation, vocabulary
+from vjax.data.scenes import (
+    FRAMES,
+    READING_SHARE,
+    SceneBatches,
+    SceneClip,
+    conversation,
+    vocabulary,
+)
 from vjax.video.world import questions
 from vjax.video.world import scene as scene_lib
 
@@ -41,6 +48,18 @@ def texts(turns):
     return said + [turn.answer for turn in turns]
 
 
+def shown(asked):
+    """Those with frames: not the captions to read."""
+    return [(c, turns) for c, turns in asked if turns[0].images]
+
+
+def test_a_share_is_captions_to_read_with_letters_to_answer(asked):
+    read = [turns for _, turns in asked if not turns[0].images]
+    assert abs(len(read) / len(asked) - READING_SHARE) < 0.05
+    for turns in read:
+        assert all(turn.answer in turn.candidates for turn in turns)
+
+
 def test_nothing_is_said_of_number_order_or_position(asked):
     words = {w for _, turns in asked for t in texts(turns) for w in re.findall(r"\w+", t.lower())}
     assert not words & FORBIDDEN
@@ -50,7 +69,7 @@ def test_nothing_is_said_of_number_order_or_position(asked):
 def test_answers_do_not_depend_on_how_many_frames_are_shown(asked):
     """Captions and questions are drawn after the frames, and from the scene alone."""
     lengths = {}
-    for _, turns in asked:
+    for _, turns in shown(asked):
         lengths.setdefault(len(turns[0].images), []).append(len(texts(turns)[0]))
     assert sorted(lengths) == list(range(FRAMES[0], FRAMES[1] + 1))
     means = [np.mean(of) for of in lengths.values()]
@@ -58,7 +77,7 @@ def test_answers_do_not_depend_on_how_many_frames_are_shown(asked):
 
 
 def test_frames_are_shown_once_and_come_from_one_stretch_in_order(asked):
-    for c, turns in asked[:300]:
+    for c, turns in shown(asked)[:300]:
         assert len(turns) == 2
         assert not turns[1].images and turns[1].parts[0][0] == "text"
         rows = [np.flatnonzero([(f == g).all() for g in c.frames])[0] for f in turns[0].images]

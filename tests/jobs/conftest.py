@@ -37,6 +37,7 @@ def get_config(arg=""):
     config.fragments.mcq_share = 1.0  # one number of candidates: one program to compile
     config.lora.rank = 2
     config.lora.targets = "(tower|decoder)/layers/attn/q|decoder/layers/mlp/down|projector/fc1"
+    config.optim.lr = 0.03
     config.train.steps = 20
     config.train.batch_size = 4
     config.train.log_every = 3

@@ -140,7 +140,7 @@ def test_fresh_starts_over(run, stop_at, tmp_path, capsys):
         run(workdir)
     stop_at(1)
     with pytest.raises(SystemExit):
-        run(workdir, "--fresh", "--config.lora.rank=3")
+        run(workdir, "--fresh", "--config.seed=4")
     assert "after step 2;" in capsys.readouterr().err
     assert [row["step"] for row in read_metrics(workdir / "metrics.jsonl")] == [1, 2]
 
@@ -156,8 +156,8 @@ def test_the_table_printed_at_start_is_what_changed(parsed, tmp_path, trainable,
     loaded = _model.load(config)
     start = {state: copies(getattr(loaded, state)) for state in ("trainable", "frozen")}
     table = [line.split() for line in _model.parameter_table(loaded).splitlines()[2:]]
-    plan = train.make_plan(config, _corpus.prepare(config), loaded)
-    end = train.train(config, tmp_path, plan, loaded, *train.make_tools(config, loaded))
+    make_batch, _ = train.make_batches(config, _corpus.prepare(config), loaded)
+    end = train.train(config, tmp_path, make_batch, loaded, *train.make_tools(config, loaded))
     after = copies(end.trainable)
     assert after.keys() == start["trainable"].keys()
     assert not [name for name, x in after.items() if np.array_equal(x, start["trainable"][name])]

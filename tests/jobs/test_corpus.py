@@ -1,0 +1,117 @@
+"""Clips of a run: a folder with good and bad files, held-out clips, and the procedural ones."""
+
+import json
+import shutil
+
+import pytest
+
+from vjax.console import UserError
+from vjax.jobs import _corpus, _scores
+from vjax.video.world import corpus as world
+
+
+@pytest.fixture(scope="session")
+def videos(home):
+    """Eight small videos."""
+    return world.make_corpus(home / "videos", "test", range(8))
+
+
+@pytest.fixture
+def folder(videos, tmp_path):
+    """A user's folder of five videos and three files that are none."""
+    root = tmp_path / "my videos"
+    (root / "more").mkdir(parents=True)
+    for n, path in enumerate(videos[:5]):
+        shutil.copy(path, root / f"{n}.mp4" if n % 2 else root / "more" / f"{n}.mp4")
+    (root / "empty.mp4").touch()
+    (root / "text.mp4").write_text("no video at all")
+    (root / "more" / "cut.mp4").write_bytes(videos[5].read_bytes()[:-200])
+    (root / "notes.txt").write_text("not looked at")
+    return root
+
+
+BAD = {"empty.mp4": "EmptyFile", "text.mp4": "NotAVideo", "more/cut.mp4": "TruncatedVideo"}
+
+
+@pytest.fixture
+def prepare(experiment, parsed, tmp_path):
+    """prepare(flag, ...): the corpus of a run that also has the procedural clips."""
+
+    def call(*flags):
+        flags = ("data.source=folder", "data.window_min_s=1", *flags)
+        return _corpus.prepare(parsed(tmp_path, *(f"--config.{flag}" for flag in flags)).config)
+
+    return call
+
+
+def test_a_bad_file_stops_the_run_and_is_named(prepare, folder):
+    with pytest.raises(UserError) as error:
+        prepare(f"data.clips={folder}")
+    assert any(str(folder / name) in str(error.value) for name in BAD)
+    assert "--config.data.on_bad_clip=skip" in str(error.value)
+
+
+def test_skipped_files_are_counted_and_listed_in_the_results(prepare, folder):
+    corpus = prepare(f"data.clips={folder}", "data.on_bad_clip=skip", "data.max_bad_share=0.7")
+    got = _scores.dropped(corpus, {})["files"]
+    assert json.loads(json.dumps(got)) == got
+    assert got["n"] == 3
+    assert got["of"] == 8 + 6 + 3  # the folder, and the procedural clips of both splits
+    assert got["reasons"] == dict.fromkeys(BAD.values(), 1)
+    for name in BAD:
+        assert len([line for line in got["list"] if line.startswith(f"{folder / name}: ")]) == 1
+
+
+def test_more_bad_files_than_the_share_allowed_stop_the_run_and_are_all_named(prepare, folder):
+    for path in folder.rglob("*.mp4"):
+        if path.name in ("1.mp4", "2.mp4", "3.mp4"):
+            path.write_text("no video any more")
+    with pytest.raises(UserError, match="more than data.max_bad_share=0.1") as error:
+        prepare(f"data.clips={folder}", "data.on_bad_clip=skip")
+    assert "are unusable" in str(error.value)
+    assert "NotAVideo" in str(error.value) or "no video any more" not in str(error.value)
+
+
+def test_held_out_clips_are_other_files_and_the_same_every_time(prepare, videos, tmp_path):
+    root = videos[0].parent
+    corpus = prepare(f"data.clips={root}")
+    groups = {
+        split: {corpus.clip_of(key).group for key in getattr(corpus, split)["real"]}
+        for split in ("train", "heldout")
+    }
+    assert len(groups["train"]) == 6 and len(groups["heldout"]) == 2
+    assert not groups["train"] & groups["heldout"]
+    assert prepare(f"data.clips={root}").heldout == corpus.heldout
+    other = prepare(f"data.clips={root}", "seed=5")
+    assert other.heldout["real"] != corpus.heldout["real"]
+    # a user's clips are shown in no page that may be published
+    assert not [g for of in groups.values() for g in of if corpus.credits.get(g, ("", False))[1]]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: None, "no such folder"),
+        (lambda root: root.mkdir(), "no video found among 0 files"),
+        (lambda root: (root.mkdir(), (root / "a.txt").touch()), "1 .txt"),
+        (lambda root: (root.mkdir(), (root / "a.mp4").touch()), "1 video; at least 2 are needed"),
+    ],
+)
+def test_a_folder_without_videos_is_named(prepare, tmp_path, make, message):
+    root = tmp_path / "videos"
+    make(root)
+    with pytest.raises(UserError) as error:
+        prepare(f"data.clips={root}")
+    assert str(root) in str(error.value) and message in str(error.value)
+
+
+def test_procedural_clips_come_with_their_truth_and_splits_apart(parsed, tmp_path):
+    corpus = _corpus.prepare(parsed(tmp_path).config)
+    assert "real" not in corpus.train and "real" not in corpus.heldout
+    train, held = corpus.train["procedural"], corpus.heldout["procedural"]
+    assert len(train) == 6 and len(held) == 3 and not set(train) & set(held)
+    for split, keys in (("train", train), ("eval", held)):
+        for key in keys:
+            assert corpus.scenes[key].split == split
+            assert corpus.clip_of(key).table.video_id == corpus.scenes[key].video_id
+            assert corpus.credits[corpus.scenes[key].video_id][1]

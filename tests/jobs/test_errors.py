@@ -1,0 +1,78 @@
+"""Mistakes a user can make: one message that says what to do, exit code 2, no work done first."""
+
+import json
+import shutil
+
+import pytest
+
+from vjax.jobs import _corpus
+
+
+@pytest.fixture
+def failed(run, tmp_path, capsys, monkeypatch):
+    """failed(flag, ...): what the program printed on its way out."""
+
+    def no_clips(config):
+        raise AssertionError("clips were prepared before the mistake was found")
+
+    monkeypatch.setattr(_corpus, "prepare", no_clips)
+
+    def call(*flags):
+        with pytest.raises(SystemExit) as stopped:
+            run(tmp_path / "run", *flags)
+        said = capsys.readouterr().err
+        assert stopped.value.code == 2, said
+        assert said.startswith("vjax: ") and "Traceback" not in said
+        return said
+
+    return call
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    ("flag", "parts"),
+    [
+        ("model.path=nowhere/model", ["model.path 'nowhere/model'", "config.json"]),
+        ("lora.targets=attention", ["lora.targets 'attention' matches no layer", "projector/fc1"]),
+        ("train.trainable=head", ["train.trainable 'head' matches no parameter", "decoder/embed"]),
+        ("mesh.data=64", ["mesh data=64 fsdp=1", "needs 64 devices"]),
+        (
+            "optim.groups=('tower=0.1',)",
+            ["optim.groups 'tower' matches no trainable parameter", "projector/fc1/lora_a"],
+        ),
+    ],
+)
+def test_what_matches_nothing_is_named_with_what_there_is(failed, flag, parts):
+    said = failed(f"--config.{flag}")
+    assert all(part in said for part in parts), said
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("chat_template.jinja", None, "chat_template.jinja: no chat template"),
+        ("tokenizer.json", None, "no tokenizer.json in this checkpoint folder"),
+        ("video_spec.json", None, "video_spec.json"),
+        ("video_spec.json", '{"image_size": 16}', "store_size"),
+        ("video_spec.json", '{"image_size": 16, "store_size": 32, "zoom": 2}', "zoom"),
+        ("config.json", '{"model_type": "gpt2"}', "model_type 'gpt2' is not known; known: llava"),
+        ("config.json", "{", "Expecting"),
+        ("model.safetensors", None, "neither model.safetensors nor"),
+        ("model.safetensors", "words", "model.safetensors: not a whole safetensors file"),
+    ],
+)
+def test_a_damaged_checkpoint_folder_is_named(failed, checkpoint, tmp_path, file, text, message):
+    folder = tmp_path / "damaged"
+    shutil.copytree(checkpoint, folder)
+    (folder / file).unlink()
+    if text is not None:
+        (folder / file).write_text(text)
+    said = failed(f"--config.model.path={folder}")
+    assert str(folder) in said and message in said
+
+
+@pytest.mark.parametrize("job", ["eval", "export"])
+def test_a_run_without_a_checkpoint_cannot_be_scored_or_exported(failed, job, tmp_path):
+    said = failed(f"--job={job}")
+    assert "holds no checkpoint yet; train first" in said
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["lora"]["rank"] == 2
