@@ -82,8 +82,8 @@ def test_held_out_clips_are_other_files_and_the_same_every_time(prepare, videos,
     assert len(groups["train"]) == 6 and len(groups["heldout"]) == 2
     assert not groups["train"] & groups["heldout"]
     assert prepare(f"data.clips={root}").heldout == corpus.heldout
-    other = prepare(f"data.clips={root}", "seed=5")
-    assert other.heldout["real"] != corpus.heldout["real"]
+    held = {str(prepare(f"data.clips={root}", f"seed={n}").heldout["real"]) for n in range(4)}
+    assert len(held) > 1
     # a user's clips are shown in no page that may be published
     assert not [g for of in groups.values() for g in of if corpus.credits.get(g, ("", False))[1]]
 

@@ -70,6 +70,16 @@ def test_another_video_spec_than_the_runs_is_an_error(copy, checkpoint, capsys):
     assert "trained with video spec" in said and "'fps': 9.0" in said
 
 
+def test_the_report_is_drawn_again(copy):
+    old = (copy / "report.html").read_text()
+    (copy / "report.html").unlink()
+    job(copy, "--job=report")
+    assert (copy / "report.html").read_text() == old
+    assert (copy / "report.png").stat().st_size > 10_000
+    page = (copy / "results.md").read_text()
+    assert "counting" in page and "vjax.main" in page
+
+
 def test_exports_open_again_and_are_the_trained_model(copy, parsed, checkpoint):
     job(copy, "--job=export")
     assert {path.name for path in (copy / "adapter").iterdir()} >= {

@@ -78,15 +78,18 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
         seconds=clock.seconds,
         samples=config.eval.bootstrap,
     )
-    shown = write_report(
-        workdir / "report.html",
-        results,
-        read_metrics(workdir / "metrics.jsonl"),
-        _scores.strips(suites, corpus, before, after),
-    )
+    if suites:
+        shown = write_report(
+            workdir / "report.html",
+            results,
+            read_metrics(workdir / "metrics.jsonl"),
+            _scores.strips(suites, corpus, before, after),
+        )
+        say(f"report with {shown} examples: {workdir / 'report.html'}")
+    else:
+        say("no report: nothing was scored, the numbers of items in eval.* are 0")
     summary.write_results(finished, results)
     say(summary.table(results))
-    say(f"report with {shown} examples: {workdir / 'report.html'}")
     say("  ".join(f"{name} {seconds:.0f} s" for name, seconds in clock.seconds.items()))
 
 
