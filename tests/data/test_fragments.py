@@ -6,8 +6,6 @@ import pytest
 from tests.data import made_up
 from vjax.data.pipeline import batches as pipeline
 
-pytestmark = pytest.mark.smoke
-
 
 @pytest.fixture(scope="module")
 def plan():
@@ -25,6 +23,7 @@ def same(a, b):
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
+@pytest.mark.smoke
 def test_a_batch_is_a_pure_function_of_its_number(make):
     other = made_up.batches(made_up.plan(batch_size=4))
     for i in (9, 0):
@@ -88,12 +87,14 @@ def test_shuffled_labels_change_answers_alone_and_only_to_candidates(plan, make)
 # ---- the pipeline that reads ahead
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("threads", [1, 5])
 def test_read_ahead_gives_every_batch_in_order(threads):
     found = pipeline(lambda i: {"n": np.array(i)}, 7, 40, threads=threads)
     assert [int(batch["n"]) for batch in found] == list(range(7, 40))
 
 
+@pytest.mark.smoke
 def test_nothing_left_to_read():
     assert list(pipeline(lambda i: {}, 5, 5)) == []
 
@@ -106,6 +107,7 @@ def test_an_error_in_a_reader_reaches_the_caller():
         next(pipeline(broken, 0, 9))
 
 
+@pytest.mark.smoke
 def test_threads_draw_an_epoch_once(monkeypatch):
     plan = made_up.plan(batch_size=4)
     drawn = []

@@ -12,8 +12,6 @@ from vjax.data.fragments import ROW_TOKENS, Lengths
 from vjax.data.plan import eval_records
 from vjax.fragments import TASKS
 
-pytestmark = pytest.mark.smoke
-
 
 def ids(plan, i):
     return [item and (item.id, item.key) for item in plan.batch(i)]
@@ -24,6 +22,7 @@ def plan():
     return made_up.plan()
 
 
+@pytest.mark.smoke
 def test_the_same_on_a_fresh_plan_asked_in_another_order(plan):
     steps = plan.steps_per_epoch
     asked = [0, 2 * steps + 1, 3, steps]  # also in epochs 1 and 2
@@ -42,6 +41,7 @@ def test_every_epoch_draws_fresh_sets(plan):
     assert not (first & second) - {None}
 
 
+@pytest.mark.smoke
 def test_an_epoch_holds_each_item_once_and_fewer_holes_than_a_batch(plan):
     found = [x for i in range(plan.steps_per_epoch) for x in ids(plan, i)]
     items = [x for x in found if x]
