@@ -43,7 +43,7 @@ class SceneClip:
 def reading(scene: Scene, rng: np.random.Generator) -> list[Prompt]:
     """A caption to read, without frames, and two questions about it, answered by letters.
 
-    What option a letter stands for is learnt here, cheaply; with frames it took many times longer.
+    Meant to teach cheaply what option a letter stands for; its share in that was not measured.
     """
     tasks = [task for task in questions.tasks(scene) if task in IN_CAPTION]
     turns = [

@@ -1,7 +1,8 @@
 """First stage of vjax-tiny: the tower learns to name what single frames show.
 
-Captions alone left a fresh tower at chance for 1,300 steps: its features drifted to one large
-vector that the decoder used as a bias. Five minutes of naming put that right.
+In one trial captions alone left a fresh tower at chance for some 880 steps: its features drifted
+to one large vector. After five minutes of naming (and a lower learning rate and larger token
+embeddings, changed at the same time and not told apart) the decoder named colours.
 """
 
 import jax
