@@ -105,6 +105,7 @@ def test_a_folder_without_videos_is_named(prepare, tmp_path, make, message):
     assert str(root) in str(error.value) and message in str(error.value)
 
 
+@pytest.mark.smoke
 def test_procedural_clips_come_with_their_truth_and_splits_apart(parsed, tmp_path):
     corpus = _corpus.prepare(parsed(tmp_path).config)
     assert "real" not in corpus.train and "real" not in corpus.heldout
