@@ -2,7 +2,7 @@
 
   ./launch/local python -m vjax.main --config=experiments/tiny_base.py --job=pretrain
 
-About an hour on two CPU cores. The folder runs/tiny_base-default/model takes the place of
+About an hour and a quarter on two CPU cores. The folder runs/tiny_base-default/model takes the place of
 vjax/presets/vjax-tiny.
 """
 
@@ -16,8 +16,8 @@ def get_config(arg: str = ""):
     config.optim.lr = 1e-3
     config.optim.b2 = 0.98
     config.optim.weight_decay = 0.02
-    config.optim.warmup = 0.06
-    config.train.steps = 2800
-    config.train.batch_size = 32
+    config.optim.warmup = 0.03
+    config.train.steps = 6000
+    config.train.batch_size = 24
     config.train.log_every = 50
     return config

@@ -1,16 +1,20 @@
 """What vjax-tiny is pretrained on: true captions and questions, and nothing that SF2T will ask."""
 
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from tests.data import made_up
 from tests.video.world.test_world import FORBIDDEN
+from vjax.data import sight
 from vjax.data.collate import Shape
 from vjax.data.scenes import (
+    COMPARING_SHARE,
     FRAMES,
     READING_SHARE,
+    SAME_SHARE,
     SceneBatches,
     SceneClip,
     conversation,
@@ -18,17 +22,16 @@ from vjax.data.scenes import (
 )
 from vjax.video.world import questions
 from vjax.video.world import scene as scene_lib
+from vjax.video.world.differences import NOTHING
 
 pytestmark = pytest.mark.smoke
 
 
-def clip(seed, frames=30, fps=10.0):
+def clip(seed):
     rng = np.random.default_rng(seed)
-    return SceneClip(
-        scene_lib.sample_scene(seed, "base"),
-        np.arange(frames) / fps,
-        rng.integers(0, 256, (frames, 16, 16, 3)).astype(np.uint8),
-    )
+    scene = scene_lib.sample_scene(seed, "base")
+    frames = rng.integers(0, 256, (scene.n_frames, 16, 16, 3)).astype(np.uint8)
+    return SceneClip(scene, np.arange(scene.n_frames) / scene.fps, frames)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +52,19 @@ def texts(turns):
 
 
 def shown(asked):
-    """Those with frames: not the captions to read."""
-    return [(c, turns) for c, turns in asked if turns[0].images]
+    """Those with a stretch of frames: neither captions to read nor comparisons."""
+    return [(c, turns) for c, turns in asked if len(turns[0].images) > 2]
+
+
+def test_comparisons_show_two_moments_and_one_after_the_words_in_half_of_them(asked):
+    compared = [(c, turns) for c, turns in asked if len(turns[0].images) == 2]
+    assert abs(len(compared) / len(asked) - 0.85 * COMPARING_SHARE) < 0.05  # frozen ones apart
+    layouts = Counter(tuple(kind for kind, _ in turns[0].parts) for _, turns in compared)
+    assert set(layouts) == {("frame", "frame", "text"), ("frame", "text", "image")}
+    assert abs(layouts["frame", "text", "image"] / len(compared) - 0.5) < 0.1
+    same = np.mean([turns[0].answer == NOTHING for _, turns in compared])
+    assert SAME_SHARE < same < SAME_SHARE + 0.2
+    assert not {turns[0].answer for _, turns in compared} & {"Yes", "No"}
 
 
 def test_a_share_is_captions_to_read_with_letters_to_answer(asked):
@@ -82,13 +96,13 @@ def test_frames_are_shown_once_and_come_from_one_stretch_in_order(asked):
         assert not turns[1].images and turns[1].parts[0][0] == "text"
         rows = [np.flatnonzero([(f == g).all() for g in c.frames])[0] for f in turns[0].images]
         steps = np.diff(rows)
-        assert all(3 <= step <= 4 for step in steps)  # 3 a second of 10
+        assert (steps == 4).all()  # 3 a second of 12
 
 
 def test_choices_are_answered_by_their_letter_and_words_otherwise(asked):
     kinds = set()
     for c, turns in asked[:500]:
-        for turn in turns:
+        for turn in turns if len(turns[0].images) != 2 else ():
             lines = turn.parts[-1][1].splitlines()
             if lines[-1] == "Answer with the letter.":
                 option = dict(line.split(". ", 1) for line in lines[1:-1])[turn.answer]
@@ -152,3 +166,25 @@ def test_the_tokenizers_texts_are_what_is_asked(clips):
     words = {w for text in vocabulary([c.scene for c in clips]) for w in re.findall(r"\w+", text)}
     assert {"Answer", "letter"} <= words
     assert not {word.lower() for word in words} & FORBIDDEN
+
+
+def test_states_move_with_the_crop(clips):
+    c = next(c for c in clips if c.scene.target_shape)
+    whole, half = (
+        sight.state_of(c, 5, box) for box in ((0.0, 0.0, 1.0, 1.0), (0.25, 0.5, 0.75, 1.0))
+    )
+    np.testing.assert_allclose(half[:2, :2], (whole[:2, :2] - (0.25, 0.5)) * 2, rtol=1e-5)
+    np.testing.assert_allclose(half[:2, 2:4], whole[:2, 2:4] * 2, rtol=1e-5)
+    np.testing.assert_array_equal(half[:, 4:], whole[:, 4:])
+    assert half[2, 0] == whole[2, 0] == np.float32(c.timeline.ambient[5])
+
+
+def test_sight_batches_name_what_is_asked(clips):
+    batch = sight.SightBatches(clips, 40, 0)(3)
+    again = sight.SightBatches(clips, 40, 0)(3)
+    for name in batch:
+        np.testing.assert_array_equal(batch[name], again[name])
+    for asked, state, objects in zip(batch["asked"], batch["state"], batch["objects"], strict=True):
+        things = asked[asked != sight.PROCESS]
+        assert set(things) == set(np.flatnonzero(objects)) and asked[2] == sight.PROCESS
+        assert np.isfinite(state[: len(things)]).all() and np.isfinite(state[2, 0])

@@ -5,22 +5,28 @@ what SF2T has to teach (a test reads the prompts).
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from vjax.data.collate import Shape, collate, micro_batches, to_model_size
 from vjax.data.items import rows_at_fps, scene_prompt
+from vjax.fragments.common import draw_jitter, jittered
 from vjax.prompts import Prompt
 from vjax.prompts.chat import Chat, Encoded
 from vjax.video.frames import Clip
 from vjax.video.rng import philox
-from vjax.video.world import questions
+from vjax.video.world import differences, motion, questions
 from vjax.video.world.scene import Scene
 
 FRAMES = (3, 6)
 CAPTION_SHARE = 0.75
-READING_SHARE = 0.3
+READING_SHARE = 0.2
+COMPARING_SHARE = 0.3
+SAME_SHARE = 0.2  # of comparisons: one moment seen twice
+APART = 0.4  # seconds between two moments that are compared
+MISSES = 6  # conversations in a row that find no room: the batch is full
 IN_CAPTION = ("action", "effect", "speed", "colour", "shape", "other_colour", "other_shape", "side")
 CHOICE_SHARE = 0.5
 REDRAWS = 20  # of a row, before rows count as too short
@@ -33,6 +39,10 @@ class SceneClip:
     scene: Scene
     time: np.ndarray
     frames: np.ndarray
+
+    @functools.cached_property
+    def timeline(self) -> motion.Timeline:
+        return motion.simulate(self.scene)
 
     @classmethod
     def of(cls, scene: Scene, clip: Clip, image_size: int) -> "SceneClip":
@@ -54,17 +64,36 @@ def reading(scene: Scene, rng: np.random.Generator) -> list[Prompt]:
     return [dataclasses.replace(turns[0], parts=(text, *turns[0].parts)), *turns[1:]]
 
 
+def comparing(clip: SceneClip, rng: np.random.Generator) -> list[Prompt]:
+    """Two moments of a clip in any order, each jittered, and what differs between them.
+
+    The second is shown beside the first, or alone after the words.
+    """
+    a = int(rng.integers(len(clip.frames)))
+    far = [k for k in range(len(clip.frames)) if abs(clip.time[k] - clip.time[a]) >= APART]
+    b = a if rng.random() < SAME_SHARE else int(rng.choice(far))
+    shown = tuple(jittered(clip.frames[k], draw_jitter(rng)) for k in (a, b))
+    text, answer = differences.difference_question(clip.scene, clip.timeline, a, b, rng)
+    parts = [("frame", 0), ("frame", 1), ("text", text)]
+    if rng.random() < 0.5:
+        parts = [("frame", 0), ("text", text), ("image", 1)]
+    return [Prompt(tuple(parts), shown, answer)]
+
+
 def conversation(clip: SceneClip, fps: float, rng: np.random.Generator) -> list[Prompt]:
     """Frames at `fps` from a drawn start, then a caption and a question, or two questions.
 
-    A share of conversations is `reading` instead.
+    A share of conversations is `reading` or `comparing` instead.
 
     A question comes with four options and is answered by a letter, or comes alone and is answered
     in words.
     """
     scene = clip.scene
-    if rng.random() < READING_SHARE:
+    kind = rng.random()
+    if kind < READING_SHARE:
         return reading(scene, rng)
+    if kind < READING_SHARE + COMPARING_SHARE and scene.speed != "frozen":
+        return comparing(clip, rng)
     most = int(rng.integers(FRAMES[0], FRAMES[1] + 1))
     length = clip.time[-1] - clip.time[0]
     rows = rows_at_fps(
@@ -115,10 +144,11 @@ class SceneBatches:
 
     def _micro(self, i: int) -> dict[str, np.ndarray]:
         rng = philox("scenes", self.seed, i)
-        rows: list[list[Encoded]] = []
+        rows: list[list[Encoded]] = [[] for _ in range(self.shape.rows)]
+        left = [self.shape.length] * self.shape.rows
         room = self.shape.images
-        tries = 0
-        while len(rows) < self.shape.rows:
+        tries = misses = 0
+        while misses < MISSES:
             clip = self.clips[int(rng.integers(len(self.clips)))]
             example = self.chat.encode(conversation(clip, self.fps, rng))
             if len(example.tokens) > self.shape.length:
@@ -129,9 +159,13 @@ class SceneBatches:
                         f"tokens, do not fit a row of {self.shape.length} tokens; make rows longer"
                     )
                 continue
-            if len(example.images) > room:
-                break  # the buffer is full: the rows that are left stay empty
-            rows.append([example])
+            row = next((n for n, free in enumerate(left) if free >= len(example.tokens)), None)
+            if row is None or len(example.images) > room:
+                misses += 1
+                continue
+            misses = 0
+            rows[row].append(example)
+            left[row] -= len(example.tokens)
             room -= len(example.images)
         batch = collate(
             rows,
@@ -152,6 +186,7 @@ def vocabulary(scenes: Mapping[str, Scene] | Sequence[Scene], seed: int = 0) -> 
     for scene in scenes:
         rng = philox("vocabulary", seed, scene.video_id)
         texts += questions.caption(scene, rng)
+        texts += differences.vocabulary(scene)
         for task in questions.tasks(scene):
             prompt = scene_prompt(questions.scene_question(scene, task, rng), ())
             texts += [value for kind, value in prompt.parts if kind == "text"]

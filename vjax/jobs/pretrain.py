@@ -1,4 +1,4 @@
-"""Makes vjax-tiny: first a tower that names, then captions and questions on procedural clips."""
+"""Makes vjax-tiny: a tower that sees single frames, then words about procedural clips."""
 
 import concurrent.futures
 import dataclasses
@@ -14,8 +14,9 @@ from flax import nnx
 
 from vjax.config import Config
 from vjax.console import progress, say, table
-from vjax.data import device
+from vjax.data import device, sight
 from vjax.data.collate import Shape, to_model_size
+from vjax.data.fragments import ROW_TOKENS
 from vjax.data.items import SceneItem
 from vjax.data.pipeline import batches
 from vjax.data.scenes import SceneBatches, SceneClip, vocabulary
@@ -26,6 +27,7 @@ from vjax.fragments import TASKS
 from vjax.fragments.common import MCQ_INSTRUCTION
 from vjax.interop import save_model
 from vjax.models.video_llm import VideoLLM
+from vjax.models.vit import Tower
 from vjax.prompts import tokenizer as tokenizer_lib
 from vjax.prompts.chat import Chat
 from vjax.sharding import make_mesh, replicate, shardings_of
@@ -34,7 +36,6 @@ from vjax.train.metrics import Metrics
 from vjax.train.step import TrainState, make_step
 from vjax.train.tower import train_tower
 from vjax.video.frames import Clip, FrameTable
-from vjax.video.rng import philox
 from vjax.video.world import questions, scene
 from vjax.video.world.render import render
 
@@ -53,11 +54,10 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     spec, chat = model_spec(config, folder, [clip.scene for clip in base[:3000]])
     video = VideoSpec(options.image_size, STORE_SIZE, fps=options.fps)
     model = VideoLLM(spec, rngs=nnx.Rngs(config.seed))
-    model.tower = name_things(config, model.tower, base)
+    model.tower = see(config, model.tower, base)
+    (folder / "video_spec.json").write_text(json.dumps(dataclasses.asdict(video), indent=2) + "\n")
     graphdef, state = learn_scenes(config, workdir, model, base, chat, spec)
     scores = judge(config, graphdef, state, held, chat, spec, video)
-    (folder / "video_spec.json").write_text(json.dumps(dataclasses.asdict(video), indent=2) + "\n")
-    save_model(folder, nnx.merge(graphdef, state))
     minutes = (time.perf_counter() - began) / 60
     (folder / "README.md").write_text(card(config, spec, scores, minutes))
     say(f"model: {folder}; --config.model.path={folder} trains on it")
@@ -120,48 +120,24 @@ def model_spec(config: Config, folder: Path, scenes: list) -> tuple[ModelSpec, C
     return spec, Chat.from_folder(folder, spec)
 
 
-def name_things(config: Config, tower, clips: list[SceneClip]):
+def see(config: Config, tower: Tower, clips: list[SceneClip]) -> Tower:
     """The first stage: see `vjax.train.tower`."""
     options = config.pretrain
     if not options.tower_steps:
         return tower
-    pairs = {
-        pair: n
-        for n, pair in enumerate(
-            (colour, shape) for colour in scene.COLOURS for shape in (*scene.SHAPES, "lid")
-        )
-    }
-    objects = np.zeros((len(clips), len(pairs)), np.float32)
-    for n, clip in enumerate(clips):
-        truth = clip.scene
-        objects[n, pairs[truth.actor_colour, truth.actor_shape]] = 1
-        if truth.target_shape:
-            objects[n, pairs[truth.target_colour, truth.target_shape]] = 1
-    names = list(scene.BACKGROUNDS), list(scene.AMBIENTS)
-    background = np.array([names[0].index(clip.scene.background) for clip in clips], np.int32)
-    ambient = np.array([names[1].index(clip.scene.ambient) for clip in clips], np.int32)
+    with progress(total=options.tower_steps, desc="see frames", unit="step") as bar:
 
-    def batch_of(n: int) -> dict[str, np.ndarray]:
-        rng = philox("tower", config.seed, n)
-        chosen = rng.integers(len(clips), size=options.tower_batch_size)
-        images = [clips[k].frames[int(rng.integers(len(clips[k].frames)))] for k in chosen]
-        return {
-            "images": np.stack(images),
-            "objects": objects[chosen],
-            "background": background[chosen],
-            "ambient": ambient[chosen],
-        }
-
-    with progress(total=options.tower_steps, desc="name things", unit="step") as bar:
-
-        def on_step(n: int, loss: jax.Array):
+        def on_step(n: int, losses: dict[str, jax.Array]):
             bar.update()
-            if n % 100 == 0:
-                bar.set_postfix_str(f"loss {float(loss):.3f}")
+            if n % 100 == 0 or n == options.tower_steps:
+                said = " ".join(f"{name} {float(loss):.3f}" for name, loss in losses.items())
+                bar.set_postfix_str(said)
+                if n == options.tower_steps:
+                    say(f"losses of the last step: {said}")
 
         return train_tower(
-            tower, (len(pairs), len(names[0]), len(names[1])), batch_of, steps=options.tower_steps,
-            lr=options.tower_lr, seed=config.seed, on_step=on_step,
+            tower, sight.CLASSES, sight.SightBatches(clips, options.tower_batch_size, config.seed),
+            steps=options.tower_steps, lr=options.tower_lr, seed=config.seed, on_step=on_step,
         )  # fmt: skip
 
 
@@ -171,7 +147,7 @@ def learn_scenes(
     """The second stage: every parameter, on captions and scene questions."""
     options, rows = config.optim, config.train.batch_size
     graphdef, trainable, frozen = nnx.split(model, nnx.Param, ...)
-    shape = Shape(rows, 128, round(4.75 * rows), spec.vision.image_size, spec.vision.patches)
+    shape = Shape(rows, ROW_TOKENS, round(4.75 * rows), spec.vision.image_size, spec.vision.patches)
     make_batch = SceneBatches(
         clips, chat, shape, spec.pad_token_id, config.pretrain.fps, config.seed,
         config.pretrain.letter_weight,
@@ -201,7 +177,10 @@ def learn_scenes(
                 start=0,
                 stop=config.train.steps,
                 put=lambda batch: device.put(batch, mesh),
-                save=lambda *_: None,
+                save=lambda done, state, last: save_model(
+                    workdir / "model", nnx.merge(graphdef, state.trainable)
+                ),
+                save_every=config.checkpoint.every,
                 metrics=metrics,
                 lr=lambda n: float(lr(n)),
                 bar=bar,
@@ -260,12 +239,12 @@ def card(
         "|---|---|",
         f"| made by | `./launch/local python -m vjax.main --config=experiments/{config.name}.py "
         "--job=pretrain` |",
-        f"| data | {options.clips:,} procedural clips (split `base`), captions and scene "
-        "questions; nothing about the number, order or position of frames |",
+        f"| data | {options.clips:,} procedural clips (split `base`): captions, comparisons, "
+        "scene questions; nothing about the number, order or position of frames |",
         f"| stage 1 | {options.tower_steps:,} steps of {options.tower_batch_size} frames: the "
-        "tower names objects, wall and ambient process |",
-        f"| stage 2 | {config.train.steps:,} steps of {config.train.batch_size} conversations, all "
-        "parameters |",
+        "tower learns what is there, where, in what state, and each patch's pixels |",
+        f"| stage 2 | {config.train.steps:,} steps of {config.train.batch_size} rows of "
+        f"{ROW_TOKENS} tokens: all parameters learn to describe, compare and answer |",
         f"| time | {minutes:.0f} minutes |",
         f"| input | frames of {spec.vision.image_size} x {spec.vision.image_size} pixels, "
         f"{spec.vision.patches} tokens each, scene questions at {options.fps:g} frames a second |",

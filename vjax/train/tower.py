@@ -1,53 +1,102 @@
-"""First stage of vjax-tiny: the tower learns to name what single frames show.
+"""First stage of vjax-tiny: the tower learns to see single frames.
+
+From each frame's features three small heads, thrown away afterwards, have to tell what is there
+(objects, wall, background process), where and in what state it is, and each patch's own pixels.
 
 In one trial captions alone left a fresh tower at chance for some 880 steps: its features drifted
 to one large vector. After five minutes of naming (and a lower learning rate and larger token
 embeddings, changed at the same time and not told apart) the decoder named colours.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from einops import rearrange, reduce
 from flax import nnx
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Int, UInt8
 
+from vjax.data.sight import STATE
 from vjax.models.layers import Dense, LayerNorm
 from vjax.models.vit import Tower
 
+CELL = 8  # pixels are told at CELL x CELL a patch
+STATE_WEIGHT, PIXEL_WEIGHT = 4.0, 8.0
 
-class Naming(nnx.Module):
-    """A tower and a linear reading of its features' mean and maximum over patches."""
+
+class Seeing(nnx.Module):
+    """A tower and what reads its features.
+
+    Attributes:
+      name: from mean and maximum over patches, logits of all classes.
+      queries, look, tell: a query per object picks patches by attention; a small MLP tells the
+        object's state from them.
+      pixels: from a patch's feature, its pixels.
+    """
 
     def __init__(self, tower: Tower, classes: tuple[int, ...], *, rngs: nnx.Rngs):
         self.tower = tower
         self.classes = classes
-        width = tower.spec.width
-        self.norm = LayerNorm(width, 1e-6, stack=())
-        self.head = Dense(2 * width, sum(classes), ("embed", "ffn"), bias=True, stack=(), rngs=rngs)
+        D = tower.spec.width
 
-    def __call__(self, images: UInt8[Array, "V H W 3"]) -> Float[Array, "V classes"]:
+        def dense(into, out):
+            return Dense(into, out, ("embed", "ffn"), bias=True, stack=(), rngs=rngs)
+
+        self.norm = LayerNorm(D, 1e-6, stack=())
+        self.name = dense(2 * D, sum(classes))
+        self.queries = nnx.Param(0.3 * rngs.params.normal((classes[0] + 1, D)))
+        self.look = dense(D, D)
+        self.tell1, self.tell2 = dense(2 * D, 2 * D), dense(2 * D, STATE)
+        self.pixels = dense(D, 3 * CELL * CELL)
+
+    def __call__(self, images: UInt8[Array, "V H W 3"], asked: Int[Array, "V Q"]):
+        """Logits [V, classes], states [V, Q, STATE] and pixels [V, P, 3 CELL^2]."""
         x = self.norm(self.tower(images))
-        return self.head(jnp.concatenate([x.mean(1), x.max(1)], axis=-1))
+        names = self.name(jnp.concatenate([x.mean(1), x.max(1)], axis=-1))
+        q = self.queries[...][asked]
+        scores = jnp.einsum("vqd,vpd->vqp", q, self.look(x)) / x.shape[-1] ** 0.5
+        seen = jnp.einsum("vqp,vpd->vqd", jax.nn.softmax(scores), x)
+        states = self.tell2(jax.nn.gelu(self.tell1(jnp.concatenate([seen, q], -1))))
+        return names, states, self.pixels(x)
 
 
-def naming_loss(model: Naming, batch: dict[str, Array]) -> Array:
-    """Mean over images of the summed losses.
+def seeing_loss(model: Seeing, batch: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
+    """Mean over images of the weighted losses, and each of them.
 
-    `objects` [V, pairs] marks the (colour, shape) pairs that are there, each a yes or no;
-    `background` and `ambient` [V] are one of many.
+    `batch` is that of vjax.data.sight.SightBatches. Objects are a yes or no each, background and
+    ambient one of many; a state is nan where there is nothing to tell; pixels are those of the
+    images themselves, at CELL x CELL a patch.
     """
     things, grounds, _ = model.classes
-    logits = model(batch["images"])
+    logits, states, pixels = model(batch["images"], batch["asked"])
     ce = optax.softmax_cross_entropy_with_integer_labels
-    objects = optax.sigmoid_binary_cross_entropy(logits[:, :things], batch["objects"]).sum(-1)
-    background = ce(logits[:, things : things + grounds], batch["background"])
-    ambient = ce(logits[:, things + grounds :], batch["ambient"])
-    return (objects + background + ambient).mean()
+    known = ~jnp.isnan(batch["state"])
+    off = jnp.where(known, jnp.abs(states - jnp.nan_to_num(batch["state"])), 0.0)
+    size = model.tower.spec.patch_size
+    cells = reduce(
+        batch["images"].astype(jnp.float32) / 127.5 - 1, "v (h a) (w b) c -> v h w c", "mean",
+        a=size // CELL, b=size // CELL,
+    )  # fmt: skip
+    cells = rearrange(cells, "v (h a) (w b) c -> v (h w) (a b c)", a=CELL, b=CELL)
+    parts = {
+        "objects": optax.sigmoid_binary_cross_entropy(logits[:, :things], batch["objects"]).sum(-1),
+        "background": ce(logits[:, things : things + grounds], batch["background"]),
+        "ambient": ce(logits[:, things + grounds :], batch["ambient"]),
+        "state": STATE_WEIGHT * off.sum((1, 2)),
+        "pixels": PIXEL_WEIGHT * jnp.square(pixels - cells).mean((1, 2)),
+    }
+    parts = {name: part.mean() for name, part in parts.items()}
+    return sum(parts.values()), parts
 
 
-def train_tower(tower: Tower, classes, batch_of, *, steps: int, lr: float, seed: int, on_step):
-    """The tower after `steps` batches of naming; `on_step(step, loss)` is for the log."""
-    graphdef, state = nnx.split(Naming(tower, classes, rngs=nnx.Rngs(seed)))
+def train_tower(
+    tower: Tower, classes: tuple[int, ...], batch_of: Callable[[int], dict[str, np.ndarray]], *,
+    steps: int, lr: float, seed: int, on_step: Callable[[int, dict[str, Array]], None],
+) -> Tower:  # fmt: skip
+    """The tower after `steps` batches of seeing; `on_step(step, losses)` is for the log."""
+    graphdef, state = nnx.split(Seeing(tower, classes, rngs=nnx.Rngs(seed)))
     schedule = optax.warmup_cosine_decay_schedule(0.0, lr, max(1, steps // 12), steps, 0.05 * lr)
     tx = optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(schedule, 0.9, 0.98, weight_decay=0.05)
@@ -55,14 +104,14 @@ def train_tower(tower: Tower, classes, batch_of, *, steps: int, lr: float, seed:
 
     @jax.jit
     def step(state, optimizer, batch):
-        loss, grads = jax.value_and_grad(
-            lambda state: naming_loss(nnx.merge(graphdef, state), batch)
+        (_, parts), grads = jax.value_and_grad(
+            lambda state: seeing_loss(nnx.merge(graphdef, state), batch), has_aux=True
         )(state)
         updates, optimizer = tx.update(grads, optimizer, state)
-        return optax.apply_updates(state, updates), optimizer, loss
+        return optax.apply_updates(state, updates), optimizer, parts
 
     optimizer = tx.init(state)
     for n in range(steps):
-        state, optimizer, loss = step(state, optimizer, jax.tree.map(jnp.asarray, batch_of(n)))
-        on_step(n + 1, loss)
+        state, optimizer, parts = step(state, optimizer, jax.tree.map(jnp.asarray, batch_of(n)))
+        on_step(n + 1, parts)
     return nnx.merge(graphdef, state).tower

@@ -1,0 +1,68 @@
+"""The first stage of vjax-tiny: what the losses ask for, and that they can be learnt."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from vjax.data.sight import STATE
+from vjax.families.spec import TowerSpec
+from vjax.models.vit import Tower
+from vjax.train.tower import Seeing, seeing_loss, train_tower
+
+CLASSES = (5, 3, 2)
+
+
+def batch(seed=0, n=6):
+    rng = np.random.default_rng(seed)
+    return {
+        "images": rng.integers(0, 256, (n, 32, 32, 3)).astype(np.uint8),
+        "objects": rng.integers(0, 2, (n, 5)).astype(np.float32),
+        "background": rng.integers(0, 3, n).astype(np.int32),
+        "ambient": rng.integers(0, 2, n).astype(np.int32),
+        "asked": rng.integers(0, 6, (n, 3)).astype(np.int32),
+        "state": rng.random((n, 3, STATE)).astype(np.float32),
+    }
+
+
+@pytest.fixture(scope="module")
+def tower():
+    return Tower(TowerSpec(16, 2, 2, 32, 32, 16), rngs=nnx.Rngs(0))
+
+
+def losses(tower, given):
+    return tell(Seeing(tower, CLASSES, rngs=nnx.Rngs(1)), given)
+
+
+def tell(model, given):
+    return seeing_loss(model, jax.tree.map(jnp.asarray, given))[1]
+
+
+def test_what_is_not_known_of_a_state_costs_nothing(tower):
+    given = batch()
+    assert losses(tower, given)["state"] > 0
+    given["state"][:] = np.nan
+    assert losses(tower, given)["state"] == 0
+
+
+def test_pixels_are_told_patch_by_patch(tower):
+    """A grey picture told as grey costs nothing, wherever the patches lie."""
+    given = batch()
+    model = Seeing(tower, CLASSES, rngs=nnx.Rngs(1))
+    model.pixels.kernel[...] = jnp.zeros_like(model.pixels.kernel[...])
+    model.pixels.bias[...] = jnp.full_like(model.pixels.bias[...], 0.5)
+    given["images"][:] = 191  # 0.498 of -1 ... 1
+    assert float(tell(model, given)["pixels"]) < 1e-4
+    given["images"][0, :16, :16] = 0
+    one = float(tell(model, given)["pixels"])
+    assert one == pytest.approx(8.0 * 1.5**2 / 6 / 4, rel=1e-2)
+
+
+def test_the_tower_learns_one_batch_by_heart(tower):
+    given, seen = batch(), []
+    train_tower(
+        tower, CLASSES, lambda n: given, steps=40, lr=3e-3, seed=0,
+        on_step=lambda n, parts: seen.append(sum(float(part) for part in parts.values())),
+    )  # fmt: skip
+    assert len(seen) == 40 and seen[-1] < 0.6 * seen[0]

@@ -1,0 +1,78 @@
+"""What two moments of a scene are said to differ in is what differs, and says nothing of time."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from tests.video.world.test_world import CASES, FORBIDDEN, scene_of
+from vjax.video.world import differences, motion
+from vjax.video.world.scene import AMBIENTS
+
+pytestmark = pytest.mark.smoke
+
+
+def facts_of(scene, a, b):
+    return differences.differences(scene, motion.simulate(scene), a, b)
+
+
+@pytest.mark.parametrize(("action", "effect"), CASES)
+def test_the_other_way_round_it_says_the_opposite(action, effect):
+    for ambient in AMBIENTS:
+        scene = scene_of(action, effect, ambient=ambient)
+        there, back = facts_of(scene, 1, 20), facts_of(scene, 20, 1)
+        assert len(there) == len(back) and there
+        turned = [fact for fact in there if fact in back]
+        assert all(fact.endswith("is turned") for fact in turned)
+
+
+@pytest.mark.parametrize(("action", "effect"), CASES)
+def test_one_moment_differs_from_itself_in_nothing(action, effect):
+    scene = scene_of(action, effect)
+    assert facts_of(scene, 7, 7) == []
+    rng = np.random.default_rng(0)
+    _, answer = differences.difference_question(scene, motion.simulate(scene), 7, 7, rng)
+    assert answer == differences.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("action", "effect", "fact"),
+    [
+        ("push", "grows", "the blue circle is further right and bigger"),
+        ("pull", "trail", "the yellow trail is longer"),
+        ("drop", "nothing", "lower"),
+        ("turn", "paints", "the red square is turned and more yellow"),
+        ("pass", "fades", "the blue circle is paler"),
+        ("push", "breaks", "the blue circle is further right and more broken"),
+        ("cover", "melts", "the blue circle is flatter"),
+    ],
+)
+def test_what_is_said(action, effect, fact):
+    scene = scene_of(action, effect)
+    said = facts_of(scene, 0, scene.n_frames - 1)
+    assert any(fact in one for one in said), said
+
+
+def test_the_background_process_is_said_by_its_progress():
+    for ambient in AMBIENTS:
+        scene = scene_of("turn", "nothing", ambient=ambient)
+        more, less = differences._AMBIENT[ambient]
+        assert more in facts_of(scene, 0, 20) and less in facts_of(scene, 20, 0)
+
+
+def test_no_word_of_number_order_or_position():
+    said = set()
+    for action, effect in CASES:
+        scene = scene_of(action, effect)
+        rng = np.random.default_rng(0)
+        for a, b in ((0, 20), (20, 0), (5, 6)):
+            said |= set(differences.difference_question(scene, motion.simulate(scene), a, b, rng))
+        said |= set(differences.vocabulary(scene))
+    words = {word for text in said for word in re.findall(r"\w+", text.lower())}
+    assert not words & FORBIDDEN
+
+
+def test_a_frozen_scene_never_differs():
+    scene = dataclasses.replace(scene_of("push", "grows"), speed="frozen")
+    assert facts_of(scene, 0, 20) == []

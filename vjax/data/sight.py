@@ -1,0 +1,75 @@
+"""Batches for the first stage of vjax-tiny: jittered frames and what is to be seen in them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vjax.data.scenes import SceneClip
+from vjax.fragments.common import draw_jitter, jittered
+from vjax.video.rng import philox
+from vjax.video.world import motion, scene
+
+STATE = 7  # numbers of a state
+PAIRS = [(colour, shape) for colour in scene.COLOURS for shape in (*scene.SHAPES, "lid")]
+BACKGROUNDS, AMBIENTS = list(scene.BACKGROUNDS), list(scene.AMBIENTS)
+CLASSES = (len(PAIRS), len(BACKGROUNDS), len(AMBIENTS))
+PROCESS = len(PAIRS)  # asks for the background process, where a pair's number asks for an object
+
+
+def state_of(clip: SceneClip, row: int, box: Sequence[float]) -> np.ndarray:
+    """float32 [3, STATE] of actor, target and background process in one frame, seen through a crop.
+
+    Of an object: x, y, half-width, half-height (in parts of the picture's side), opacity, share of
+    it that is painted, how far its pieces are apart. Of the process: how far it is. Nan elsewhere.
+    """
+    t, side = clip.timeline, box[2] - box[0]
+    state = np.full((3, STATE), np.nan, np.float32)
+    for n, body in enumerate((t.actor, t.target)):
+        if body is not None:
+            centre = (body.centre[row] / motion.SIZE - box[:2]) / side
+            half = body.radius * body.scale[row] / motion.SIZE / side
+            state[n] = *centre, *half, body.alpha[row], body.paint[row], body.spread[row]
+    state[2, 0] = t.ambient[row]
+    return state
+
+
+class SightBatches:
+    """`batches(i)` is batch i, a pure function of (seed, i).
+
+    images uint8 [V, H, W, 3]; objects float32 [V, pairs], 1 where the (colour, shape) pair is
+    there; background and ambient int32 [V]; asked int32 [V, 3], what each row of state float32
+    [V, 3, STATE] is about.
+    """
+
+    def __init__(self, clips: Sequence[SceneClip], batch_size: int, seed: int):
+        self.clips, self.batch_size, self.seed = clips, batch_size, seed
+        self.objects = np.zeros((len(clips), len(PAIRS)), np.float32)
+        self.asked = np.full((len(clips), 3), PROCESS, np.int32)
+        for n, truth in enumerate(clip.scene for clip in clips):
+            pairs = [(truth.actor_colour, truth.actor_shape)]
+            if truth.target_shape is not None:
+                pairs.append((truth.target_colour, truth.target_shape))
+            for k, pair in enumerate(pairs):
+                self.asked[n, k] = PAIRS.index(pair)
+                self.objects[n, self.asked[n, k]] = 1
+        scenes = [clip.scene for clip in clips]
+        self.background = np.array([BACKGROUNDS.index(s.background) for s in scenes], np.int32)
+        self.ambient = np.array([AMBIENTS.index(s.ambient) for s in scenes], np.int32)
+
+    def __call__(self, i: int) -> dict[str, np.ndarray]:
+        rng = philox("tower", self.seed, i)
+        chosen = rng.integers(len(self.clips), size=self.batch_size)
+        images, states = [], []
+        for k in chosen:
+            clip = self.clips[k]
+            row, jitter = int(rng.integers(len(clip.frames))), draw_jitter(rng)
+            images.append(jittered(clip.frames[row], jitter))
+            states.append(state_of(clip, row, jitter["box"]))
+        return {
+            "images": np.stack(images),
+            "objects": self.objects[chosen],
+            "background": self.background[chosen],
+            "ambient": self.ambient[chosen],
+            "asked": self.asked[chosen],
+            "state": np.stack(states),
+        }

@@ -1,0 +1,92 @@
+"""What two moments of a scene show otherwise, in words: nothing about which of them came earlier.
+
+Comparing pictures is what a Video-LLM's base can do; when things happened is what SF2T teaches.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vjax.video.world.motion import Timeline
+from vjax.video.world.scene import Scene
+
+MOVED = 6.0  # pixels of 96
+CHANGED = 0.25  # of an effect
+AMBIENT = 0.09  # of the background process
+TURNED = 0.5  # radians
+
+_EFFECT = {
+    "melts": ("flatter", "less flat"), "grows": ("bigger", "smaller"),
+    "fades": ("paler", "less pale"), "breaks": ("more broken", "less broken"),
+    "paints": ("more {paint}", "less {paint}"),
+}  # fmt: skip
+_AMBIENT = {
+    "candle": ("the candle is shorter", "the candle is taller"),
+    "bar": ("the bar is fuller", "the bar is emptier"),
+    "sand": ("the sand is higher", "the sand is lower"),
+    "plant": ("the plant is taller", "the plant is shorter"),
+    "glass": ("the glass is fuller", "the glass is emptier"),
+    "drip": ("the paint is longer", "the paint is shorter"),
+}
+NOTHING = "Nothing is different."
+_ASK = (
+    "What is different?", "What has changed?", "Which things differ?", "Tell me what differs.",
+    "Compare what you see.",
+)  # fmt: skip
+
+
+def _moved(step: np.ndarray) -> list[str]:
+    words = []
+    if abs(step[0]) > MOVED:
+        words.append("further right" if step[0] > 0 else "further left")
+    if abs(step[1]) > MOVED:
+        words.append("lower" if step[1] > 0 else "higher")
+    return words
+
+
+def differences(scene: Scene, t: Timeline, a: int, b: int) -> list[str]:
+    """Facts that hold of frame `b` against frame `a`, in any order of time; none if they agree."""
+    facts = []
+    bodies = {
+        "actor": (t.actor, scene.actor_colour, scene.actor_shape),
+        "target": (t.target, scene.target_colour, scene.target_shape),
+    }
+    for name, (body, colour, shape) in bodies.items():
+        if body is None:
+            continue
+        step = body.centre[b] - body.centre[a]
+        if name != "actor" or scene.direction != "down":
+            step = step * (1, 0)  # growing lifts the centre: not a move
+        said = _moved(step)
+        if abs(body.angle[b] - body.angle[a]) > TURNED:
+            said.append("turned")
+        effect = t.effect[b] - t.effect[a]
+        if name == scene.subject and scene.effect in _EFFECT and abs(effect) > CHANGED:
+            said.append(_EFFECT[scene.effect][int(effect < 0)].format(paint=scene.paint_colour))
+        if said:
+            facts.append(f"the {colour} {shape} is {' and '.join(said)}")
+    if scene.effect == "trail":
+        path = np.abs(np.diff(t.brush, axis=0)).sum(1)
+        drawn = path[: max(a, b)].sum() - path[: min(a, b)].sum()
+        if drawn > MOVED:
+            facts.append(f"the {scene.paint_colour} trail is {'longer' if b > a else 'shorter'}")
+    ambient = t.ambient[b] - t.ambient[a]
+    if abs(ambient) > AMBIENT:
+        facts.append(_AMBIENT[scene.ambient][int(ambient < 0)])
+    return facts
+
+
+def difference_question(
+    scene: Scene, t: Timeline, a: int, b: int, rng: np.random.Generator
+) -> tuple[str, str]:
+    """(question, answer) about frame `b` against frame `a`; facts come in a drawn order."""
+    facts = differences(scene, t, a, b)
+    said = [facts[k][0].upper() + facts[k][1:] + "." for k in rng.permutation(len(facts))]
+    return _ASK[int(rng.integers(len(_ASK)))], " ".join(said) or NOTHING
+
+
+def vocabulary(scene: Scene) -> list[str]:
+    """Words that a comparison about this scene may use."""
+    words = [word.format(paint=scene.paint_colour) for pair in _EFFECT.values() for word in pair]
+    moves = ["further left", "further right", "lower", "higher", "turned", "shorter", "longer"]
+    return [*_ASK, NOTHING, *_AMBIENT[scene.ambient], *words, *moves]
