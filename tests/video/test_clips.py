@@ -171,8 +171,3 @@ def test_licences_lists_every_clip():
     assert len(lines) == len(clips.CLIPS) + 1
     for clip, line in zip(clips.CLIPS, lines[1:], strict=True):
         assert clip.licence in line and f"{clip.archive.package} {clip.archive.version}" in line
-
-
-def test_default_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert clips.default_cache() == tmp_path / "vjax"

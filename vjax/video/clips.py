@@ -57,13 +57,8 @@ class LocalClip(NamedTuple):
     path: Path
 
 
-def default_cache() -> Path:
-    """`$XDG_CACHE_HOME/vjax`, or `~/.cache/vjax`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vjax"
-
-
 def fetch(
-    cache_dir: str | Path | None = None,
+    cache_dir: str | Path,
     *,
     clips: Sequence[SampleClip] = CLIPS,
     progress: bool = True,
@@ -71,7 +66,7 @@ def fetch(
     """The sample clips as files below `cache_dir/clips`, fetched where they are missing.
 
     Args:
-        cache_dir: None takes `default_cache()`.
+        cache_dir: `vjax.config.cache_root()`.
         clips: which ones.
         progress: show a bar of the bytes fetched.
 
@@ -82,7 +77,7 @@ def fetch(
         ClipsUnavailable: the index does not answer or lacks a file.
         ChecksumMismatch: an archive or a member differs from what is listed here.
     """
-    folder = Path(cache_dir or default_cache()) / "clips"
+    folder = Path(cache_dir) / "clips"
     local = [LocalClip(clip, folder / clip.name) for clip in clips]
     missing: dict[Archive, list[LocalClip]] = {}
     for item in local:
