@@ -50,10 +50,14 @@ class SceneItem:
     def id(self) -> str:
         return f"{self.scene.video_id}/{self.task}"
 
+    def rows(self, clip: Clip) -> list[int]:
+        """Which of the clip's frames are shown."""
+        return rows_at_fps(clip.table.time, self.fps, self.frames)
+
     def prompt(self, clip_of: Callable[[str], Clip]) -> Prompt:
         """The clip from its start at `fps`, at most `frames` frames, then the question."""
         clip = clip_of(self.key)
-        rows = rows_at_fps(clip.table.time, self.fps, self.frames)
+        rows = self.rows(clip)
         rng = philox("scene", self.seed, self.scene.video_id, self.task)
         return scene_prompt(
             questions.scene_question(self.scene, self.task, rng), [clip.frames[r] for r in rows]
@@ -76,4 +80,4 @@ def scene_prompt(question: tuple[str, Sequence[str], int], frames: Sequence[np.n
     )
     parts = [("frame", n) for n in range(len(frames))]
     parts.append(("text", f"{text}{lines}\nAnswer with the letter."))
-    return Prompt(tuple(parts), tuple(frames), letters[answer], tuple(letters))
+    return Prompt(tuple(parts), tuple(frames), letters[answer], tuple(letters), tuple(options))

@@ -126,7 +126,7 @@ def evaluate(
             for b, (_, suite, item, prompt, _, candidates) in enumerate(part):
                 text = chat.decode(generated[b])
                 results[suite][item.id] = result(
-                    item, suite, prompt, scores[b, : len(candidates)], text
+                    item, suite, prompt, clip_of(item.key), scores[b, : len(candidates)], text
                 )
             on_batch(len(part))
     return {suite: [results[suite][item.id] for item in items] for suite, items in suites.items()}
@@ -138,22 +138,21 @@ def is_choice(item: Item) -> bool:
 
 
 def result(
-    item: Item, suite: str, prompt: Prompt, scores: np.ndarray, generated: str
+    item: Item, suite: str, prompt: Prompt, clip: Clip, scores: np.ndarray, generated: str
 ) -> ItemResult:
     """What scoring one item gave."""
     if isinstance(item, FragmentItem):
         return score_record(item.record, suite=suite, scores=scores, generated=generated)
-    text = next(value for kind, value in prompt.parts if kind == "text")
-    options = [line.partition(". ")[2] for line in text.splitlines()[1:-1]]
+    rows = item.rows(clip)
     return score(
         id=item.id,
         suite=suite,
         task=item.task,
         form="mcq",
-        M=sum(kind == "frame" for kind, _ in prompt.parts),
+        M=len(rows),
         group=item.scene.video_id,
-        frames=[],
-        options=options,
+        frames=clip.table.index[rows].tolist(),
+        options=prompt.options,
         candidates=prompt.candidates,
         answer=prompt.answer,
         scores=scores,

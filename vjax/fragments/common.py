@@ -139,7 +139,9 @@ def layout(
         parts.append(("text", "".join(lines)))
     instruction = MCQ_INSTRUCTION if record.form == "mcq" else short_instruction
     parts.append(("text", "\n" + instruction))
-    return Prompt(tuple(parts), tuple(frames), record.answer, tuple(record.candidates))
+    return Prompt(
+        tuple(parts), tuple(frames), record.answer, tuple(record.candidates), tuple(record.options)
+    )
 
 
 def shown_frames(record: Record, clip: Clip) -> list[np.ndarray]:

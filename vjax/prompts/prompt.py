@@ -18,9 +18,11 @@ class Prompt:
         images: uint8 [H, W, 3] RGB each; views of the clip wherever nothing was edited.
         answer: the right answer.
         candidates: every answer for likelihood scoring; empty means free text only.
+        options: texts of a multiple-choice question, in the order of its letters.
     """
 
     parts: tuple[tuple[str, int | str], ...]
     images: tuple[np.ndarray, ...]
     answer: str
     candidates: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
