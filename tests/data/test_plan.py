@@ -74,6 +74,21 @@ def test_shares_of_tasks_and_sources(share):
     assert plan.histogram() == [(*cell, counts[cell]) for cell in plan.share]
 
 
+def test_later_epochs_ask_a_part_of_the_clips_that_the_shares_leave_most_of():
+    plan = made_up.plan(procedural_share=0.2)  # of 12 clips each, the procedural ones are spare
+    asked = [set(plan._drawn("procedural", plan.keys["procedural"], e)) for e in range(20)]
+    assert len(asked[0]) == 12 and all(len(keys) < 12 for keys in asked[1:])
+    assert set().union(*asked[1:]) == asked[0]
+    assert set(plan._drawn("real", plan.keys["real"], 1)) == set(plan.keys["real"])
+    for epoch in range(3):
+        found = Counter(
+            (item.key.split("/")[0], item.record.task)
+            for batch in plan.epoch(epoch).batches
+            for item in filter(None, batch)
+        )
+        assert found == plan.counts
+
+
 @pytest.mark.parametrize("source", ["real", "procedural"])
 def test_one_source_alone_gives_every_item(source):
     plan = made_up.plan(**{source: made_up.keys(source)}, procedural_share=0.3)

@@ -16,6 +16,7 @@ from vjax.video.frames import Clip
 from vjax.video.rng import philox
 
 SOURCES = ("real", "procedural")
+SPARE = 1.1  # clips asked for sets against those that are needed when none is dropped
 PASSES = 8  # over the clips of a suite, at most
 
 
@@ -82,13 +83,28 @@ class TrainPlan:
         cells: dict[tuple[str, str], list[FragmentItem]] = defaultdict(list)
         drops = []
         for source, keys in self.keys.items():
-            for key in keys:
+            for key in self._drawn(source, keys, epoch):
                 records, drop = make_records(self.clip_of(key), self.cfg, epoch)
                 if drop is not None:
                     drops.append(drop)
                 for record in records:
                     cells[source, record.task].append(FragmentItem(record, key))
         return cells, drops
+
+    def _drawn(self, source: str, keys: Sequence[str], epoch: int) -> Sequence[str]:
+        """The clips that an epoch draws sets of: all of them, or a random part that gives enough.
+
+        The first epoch asks all of them, and so finds what cannot be used.
+        """
+        if epoch == 0:
+            return keys
+        asked = max(count for (of, _), count in self.counts.items() if of == source)
+        found = max(len(items) for (of, _), items in self._first[0].items() if of == source)
+        enough = math.ceil(SPARE * len(keys) * asked / found)
+        if enough >= len(keys):
+            return keys
+        order = philox("clips", self.cfg.seed, epoch, source).permutation(len(keys))
+        return [keys[n] for n in order[:enough]]
 
     @functools.cached_property
     def counts(self) -> dict[tuple[str, str], int]:
