@@ -135,6 +135,16 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Rehearsal:
+    """Ordinary questions with the base model's own answers, mixed in so that it keeps them."""
+
+    share: Annotated[float, Range(0, 0.9)] = 0.0  # of a micro-batch's examples, on top of its items
+    items: Positive = 600  # asked of the base model before training, about training clips
+    questions: tuple[str, ...] = ("Describe the video.",)  # "TEXT", or "TEXT|OPTION|OPTION..."
+    frames: Positive = 6
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     every: Positive = 200  # steps
     max_to_keep: Positive = 2
@@ -199,6 +209,7 @@ class Config:
     lora: Lora = field(default_factory=Lora)
     optim: Optim = field(default_factory=Optim)
     train: Train = field(default_factory=Train)
+    rehearsal: Rehearsal = field(default_factory=Rehearsal)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     eval: Eval = field(default_factory=Eval)
     mesh: MeshShape = field(default_factory=MeshShape)

@@ -13,7 +13,7 @@ from tests.data import made_up
 from tests.models import tiny
 from vjax.data.collate import Shape, collate
 from vjax.data.items import FragmentItem, SceneItem
-from vjax.evals.run import BLANK_UNITS, CONTROLS, blank, evaluate, is_choice, no_order
+from vjax.evals.run import BLANK_UNITS, CONTROLS, blank, evaluate, no_order
 from vjax.fragments import TASKS, make_records, render
 from vjax.video.world import scene as scene_lib
 
@@ -108,13 +108,6 @@ def test_none_is_no_control(items):
     assert set(CONTROLS) == {"none", "blank", "no_order"}
 
 
-@pytest.mark.smoke
-def test_letters_are_choices_and_texts_are_not(items):
-    for item in items["fragments"]:
-        assert is_choice(item) == bool(item.record.options)
-    assert all(map(is_choice, items["scene"]))
-
-
 # ---- scores
 
 
@@ -182,7 +175,7 @@ def direct(parts, item):
         targets = np.asarray(whole.tokens[1:])
         said = np.asarray(logp)[np.arange(len(targets)), targets]
         counted = whole.answer[1:].copy()
-        if is_choice(item):
+        if prompt.options:
             counted[-1] = False  # the letter alone
         scores.append(said[counted].sum())
     return np.array(scores)

@@ -8,11 +8,24 @@ import numpy as np
 from vjax.data.collate import Shape, collate, micro_batches, pack
 from vjax.data.items import FragmentItem
 from vjax.data.plan import TrainPlan
+from vjax.data.rehearsal import Rehearsal
 from vjax.prompts.chat import Chat
 from vjax.video.frames import Clip
 from vjax.video.rng import philox
 
 ROW_TOKENS = 128
+
+
+def with_rehearsal(shape: Shape, rehearsal: Rehearsal, count: int) -> Shape:
+    """The shape that also holds `count` rehearsed examples, in rows of their own at worst."""
+    if rehearsal.longest > shape.length:
+        raise ValueError(
+            f"a rehearsed example of {rehearsal.longest} tokens does not fit a row of "
+            f"{shape.length}: fewer rehearsal.frames, or shorter questions"
+        )
+    rows = -(-count // (shape.length // rehearsal.longest))
+    images = count * rehearsal.images
+    return dataclasses.replace(shape, rows=shape.rows + rows, images=shape.images + images)
 
 
 class Lengths:
@@ -47,6 +60,7 @@ class FragmentBatches:
       pad_token_id: of the model spec.
       accumulate: micro-batches a step; with more than one, every field has them as leading axis.
       shuffle_labels: the control that must not learn: answers are replaced by a random candidate.
+      rehearsal: what the base model answered; `rehearsed` of these examples join a micro-batch.
     """
 
     plan: TrainPlan
@@ -55,6 +69,8 @@ class FragmentBatches:
     pad_token_id: int
     accumulate: int = 1
     shuffle_labels: bool = False
+    rehearsal: Rehearsal | None = None
+    rehearsed: int = 0
 
     def __call__(self, i: int) -> dict[str, np.ndarray]:
         return micro_batches(self._micro, i, self.accumulate)
@@ -62,13 +78,18 @@ class FragmentBatches:
     def _micro(self, i: int) -> dict[str, np.ndarray]:
         items = [(n, item) for n, item in enumerate(self.plan.batch(i)) if item is not None]
         encoded = [self.chat.encode(self._prompt(item)) for _, item in items]
+        if self.rehearsal is not None:
+            rng = philox("rehearsed", self.plan.cfg.seed, i)
+            encoded += self.rehearsal.draw(rng, self.rehearsed)
         rows = pack([len(example.tokens) for example in encoded], self.shape.length)
+        numbers = [i * self.plan.batch_size + n for n, _ in items]
+        numbers += [-1] * (len(encoded) - len(items))
         return collate(
             [[encoded[n] for n in row] for row in rows],
             self.shape,
             image_token_id=self.chat.image_token_id,
             pad_token_id=self.pad_token_id,
-            items=[i * self.plan.batch_size + items[row[0]][0] for row in rows],
+            items=[numbers[row[0]] for row in rows],
         )
 
     def _prompt(self, item: FragmentItem):

@@ -16,7 +16,7 @@ from vjax.config import Config, to_dict
 from vjax.console import UserError, progress, say, table
 from vjax.data import device
 from vjax.data.collate import Shape
-from vjax.data.fragments import ROW_TOKENS, FragmentBatches, Lengths
+from vjax.data.fragments import ROW_TOKENS, FragmentBatches, Lengths, with_rehearsal
 from vjax.data.pipeline import batches
 from vjax.data.plan import TrainPlan
 from vjax.data.scenes import SceneBatches, SceneClip
@@ -24,7 +24,7 @@ from vjax.evals import summary
 from vjax.evals.items import ItemResult
 from vjax.evals.report import write_report
 from vjax.fragments import Drop
-from vjax.jobs import _corpus, _model, _scores, _suites
+from vjax.jobs import _corpus, _model, _rehearsal, _scores, _suites
 from vjax.sharding import make_mesh, replicate, shardings_of
 from vjax.train import loop, optimizer
 from vjax.train.metrics import Metrics, read_metrics
@@ -131,7 +131,13 @@ def make_batches(
         plan = make_plan(config, corpus, loaded)
         shape = plan.shape(ROW_TOKENS, image_size=video.image_size, patches=chat.patches)
         shuffle = options.control == "shuffle_labels"
-        made = FragmentBatches(plan, chat, shape, pad, options.accumulate, shuffle)
+        count = round(config.rehearsal.share * options.batch_size)
+        rehearsal = _rehearsal.make(config, corpus, loaded) if count else None
+        if rehearsal is not None:
+            shape = with_rehearsal(shape, rehearsal, count)
+        made = FragmentBatches(
+            plan, chat, shape, pad, options.accumulate, shuffle, rehearsal, count
+        )
         return made, plan.epoch(0).drops
     keys = corpus.train.get("procedural")
     if not keys:

@@ -1,0 +1,37 @@
+"""What the base model answers to ordinary questions about the training clips."""
+
+from vjax.config import Config
+from vjax.console import progress
+from vjax.data.rehearsal import Rehearsal, rehearsal_items
+from vjax.generate import ask
+from vjax.jobs._corpus import Corpus
+from vjax.jobs._model import Loaded, dtype_of
+
+NEW_TOKENS = 32  # of an answer in words
+
+
+def make(config: Config, corpus: Corpus, loaded: Loaded) -> Rehearsal:
+    """Asks config.rehearsal.questions, before any training."""
+    options = config.rehearsal
+    items = rehearsal_items(
+        [key for keys in corpus.train.values() for key in keys],
+        options.questions,
+        options.items,
+        frames=options.frames,
+        fps=loaded.video.fps,
+        seed=config.seed,
+    )
+    prompts = [item.prompt(corpus.clip_of) for item in items]
+    with progress(total=len(items), desc="rehearsal", unit="question") as bar:
+        answers = ask(
+            prompts,
+            (loaded.graphdef, loaded.trainable, loaded.frozen),
+            loaded.chat,
+            image_size=loaded.video.image_size,
+            pad_token_id=loaded.spec.pad_token_id,
+            batch_size=config.eval.batch_size,
+            max_new_tokens=NEW_TOKENS if not all(p.candidates for p in prompts) else 0,
+            dtype=dtype_of(config),
+            on_batch=bar.update,
+        )
+    return Rehearsal(prompts, answers, loaded.chat)
