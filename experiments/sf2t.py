@@ -26,6 +26,13 @@ def get_config(arg: str = ""):
     config.lora.targets = "(tower|projector|decoder)/.*"
     config.optim.lr = 2e-3
     config.optim.b2 = 0.98
+    # vjax-tiny forgets fast: what it answers to these beforehand, it goes on answering
+    config.rehearsal.share = 0.1
+    config.rehearsal.questions = (
+        "What is the action?|pushes|pulls|covers|drops|turns|passes",
+        "What is the effect?|leaves a trail|melts|grows|fades|breaks|changes colour|nothing",
+        "What is the speed?|frozen|slow|normal|fast",
+    )
     config.train.steps = 600
     config.train.batch_size = 48
 

@@ -14,7 +14,10 @@ from vjax.data.scenes import (
     COMPARING_SHARE,
     FRAMES,
     READING_SHARE,
+    RECOGNISE,
+    RECOGNISING_SHARE,
     SAME_SHARE,
+    YES_NO_SHARE,
     SceneBatches,
     SceneClip,
     conversation,
@@ -43,7 +46,12 @@ def clips():
 def asked(clips):
     """3,000 conversations."""
     rng = np.random.default_rng(0)
-    return [(c, conversation(c, 3.0, rng)) for _ in range(50) for c in clips]
+    others = [clips[-1], *clips[:-1]]
+    return [
+        (c, conversation(c, other, 3.0, rng))
+        for _ in range(50)
+        for c, other in zip(clips, others, strict=True)
+    ]
 
 
 def texts(turns):
@@ -52,19 +60,52 @@ def texts(turns):
 
 
 def shown(asked):
-    """Those with a stretch of frames: neither captions to read nor comparisons."""
-    return [(c, turns) for c, turns in asked if len(turns[0].images) > 2]
+    """Those with a stretch of frames: two turns, neither read, compared nor recognised."""
+    return [(c, turns) for c, turns in asked if turns[0].images and len(turns) == 2]
+
+
+def alone(asked):
+    """Those of one turn: compared and recognised."""
+    return [(c, turns[0]) for c, turns in asked if turns[0].images and len(turns) == 1]
+
+
+def is_recognised(turn):
+    return any(text in RECOGNISE for kind, text in turn.parts if kind == "text")
 
 
 def test_comparisons_show_two_moments_and_one_after_the_words_in_half_of_them(asked):
-    compared = [(c, turns) for c, turns in asked if len(turns[0].images) == 2]
+    compared = [turn for _, turn in alone(asked) if not is_recognised(turn)]
     assert abs(len(compared) / len(asked) - 0.85 * COMPARING_SHARE) < 0.05  # frozen ones apart
-    layouts = Counter(tuple(kind for kind, _ in turns[0].parts) for _, turns in compared)
-    assert set(layouts) == {("frame", "frame", "text"), ("frame", "text", "image")}
-    assert abs(layouts["frame", "text", "image"] / len(compared) - 0.5) < 0.1
-    same = np.mean([turns[0].answer == NOTHING for _, turns in compared])
-    assert SAME_SHARE < same < SAME_SHARE + 0.2
-    assert not {turns[0].answer for _, turns in compared} & {"Yes", "No"}
+    kinds = [tuple(kind for kind, _ in turn.parts if kind != "text") for turn in compared]
+    assert set(kinds) == {("frame", "frame"), ("frame", "image")}
+    assert abs(kinds.count(("frame", "image")) / len(kinds) - 0.5) < 0.1
+    described = [turn for turn in compared if turn.answer.endswith(".")]
+    assert abs(len(described) / len(compared) - (1 - YES_NO_SHARE)) < 0.05
+    same = np.mean([turn.answer == NOTHING for turn in described])
+    assert SAME_SHARE - 0.05 < same < SAME_SHARE + 0.15
+
+
+def test_a_view_that_is_recognised_is_one_that_was_shown(asked):
+    """The fake frames are noise, so that a jittered one is still nearest to itself."""
+    found = Counter()
+    for _, turn in alone(asked):
+        if not is_recognised(turn):
+            continue
+        *frames, view = (small(picture) for picture in turn.images)
+        nearest = max(np.corrcoef(frame.ravel(), view.ravel())[0, 1] for frame in frames)
+        text = turn.parts[-1][1] if turn.parts[-1][0] == "text" else ""
+        options = dict(line.split(". ") for line in text.split("\n") if ". " in line)
+        said = options.get(turn.answer, turn.answer)
+        assert said in ("Yes", "No")
+        found[said, bool(nearest > 0.25)] += 1
+    total = found.total()
+    assert abs(total / len(asked) - RECOGNISING_SHARE) < 0.03
+    assert abs((found["Yes", True] + found["Yes", False]) / total - 0.5) < 0.1
+    assert found["Yes", False] + found["No", True] < 0.1 * total, found
+
+
+def small(picture):
+    return picture.reshape(4, 4, 4, 4, 3).mean((1, 3)).astype(float) - picture.mean()
 
 
 def test_a_share_is_captions_to_read_with_letters_to_answer(asked):
@@ -102,7 +143,7 @@ def test_frames_are_shown_once_and_come_from_one_stretch_in_order(asked):
 def test_choices_are_answered_by_their_letter_and_words_otherwise(asked):
     kinds = set()
     for c, turns in asked[:500]:
-        for turn in turns if len(turns[0].images) != 2 else ():
+        for turn in turns if len(turns) == 2 else ():
             lines = turn.parts[-1][1].splitlines()
             if lines[-1] == "Answer with the letter.":
                 option = dict(line.split(". ", 1) for line in lines[1:-1])[turn.answer]
@@ -151,10 +192,13 @@ def test_letters_weigh_more_and_nothing_else_does(clips):
     assert found
 
 
-def test_a_full_buffer_leaves_rows_empty(clips):
-    batch = make_batches(clips, images=7)(0)
-    rows = (batch["segment_ids"] > 0).any(1)
-    assert rows[0] and not rows[-1]
+def test_a_full_buffer_takes_no_more_pictures_and_rows_stay_whole(clips):
+    for i in range(5):
+        batch = make_batches(clips, images=7)(i)
+        patches = made_up.SPEC.vision.patches
+        shown = batch["vision_index"][batch["vision_index"] >= 0]
+        assert len(shown) <= 7 * patches
+        np.testing.assert_array_equal(np.sort(shown), np.arange(len(shown)))
 
 
 def test_conversations_too_long_for_a_row_are_an_error(clips):

@@ -22,9 +22,17 @@ from vjax.video.world.scene import Scene
 
 FRAMES = (3, 6)
 CAPTION_SHARE = 0.75
-READING_SHARE = 0.2
-COMPARING_SHARE = 0.3
+READING_SHARE = 0.15
+COMPARING_SHARE = 0.35
+RECOGNISING_SHARE = 0.1
+YES_NO_SHARE = 0.5  # of comparisons; the others are described
 SAME_SHARE = 0.2  # of comparisons: one moment seen twice
+RECOGNISED = (2, 5)  # moments shown, the upper bound left out
+RECOGNISE = (
+    "Do you see this in the video?", "Is this in the video?", "Does the video show this?",
+    "Is this seen in the video?", "Does this come from the video?",
+)  # fmt: skip
+YES_NO_INSTRUCTION = "Answer yes or no."
 APART = 0.4  # seconds between two moments that are compared
 MISSES = 6  # conversations in a row that find no room: the batch is full
 IN_CAPTION = ("action", "effect", "speed", "colour", "shape", "other_colour", "other_shape", "side")
@@ -64,6 +72,24 @@ def reading(scene: Scene, rng: np.random.Generator) -> list[Prompt]:
     return [dataclasses.replace(turns[0], parts=(text, *turns[0].parts)), *turns[1:]]
 
 
+def yes_no(
+    text: str, so: bool, pictures: Sequence[np.ndarray], parts, rng: np.random.Generator
+) -> Prompt:
+    """A yes-or-no question after (or, an `image` part, before) its pictures; by letter or word."""
+    if rng.random() < CHOICE_SHARE:
+        options = ("Yes", "No") if rng.random() < 0.5 else ("No", "Yes")
+        asked = scene_prompt((text, options, options.index("Yes" if so else "No")), ())
+        words, answer = asked.parts[-1][1], asked.answer
+        text, rest = words.split("\n", 1)
+    else:
+        answer = "Yes" if so else "No"
+        rest = YES_NO_INSTRUCTION if rng.random() < 0.5 else ""
+    shown = [part for part in parts if part[0] == "frame"]
+    query = [part for part in parts if part[0] == "image"]
+    after = [("text", "\n" + rest)] if rest else []
+    return Prompt((*shown, ("text", text), *query, *after), tuple(pictures), answer)
+
+
 def comparing(clip: SceneClip, rng: np.random.Generator) -> list[Prompt]:
     """Two moments of a clip in any order, each jittered, and what differs between them.
 
@@ -73,17 +99,44 @@ def comparing(clip: SceneClip, rng: np.random.Generator) -> list[Prompt]:
     far = [k for k in range(len(clip.frames)) if abs(clip.time[k] - clip.time[a]) >= APART]
     b = a if rng.random() < SAME_SHARE else int(rng.choice(far))
     shown = tuple(jittered(clip.frames[k], draw_jitter(rng)) for k in (a, b))
+    beside = bool(rng.random() < 0.5)
+    pictures = [("frame", 0), ("frame" if beside else "image", 1)]
+    if rng.random() < YES_NO_SHARE:
+        text, so = differences.yes_no_question(clip.scene, clip.timeline, a, b, rng)
+        return [yes_no(text, so, shown, pictures, rng)]
     text, answer = differences.difference_question(clip.scene, clip.timeline, a, b, rng)
-    parts = [("frame", 0), ("frame", 1), ("text", text)]
-    if rng.random() < 0.5:
-        parts = [("frame", 0), ("text", text), ("image", 1)]
+    parts = [*pictures, ("text", text)] if beside else [pictures[0], ("text", text), pictures[1]]
     return [Prompt(tuple(parts), shown, answer)]
 
 
-def conversation(clip: SceneClip, fps: float, rng: np.random.Generator) -> list[Prompt]:
+def recognising(clip: SceneClip, other: SceneClip, rng: np.random.Generator) -> list[Prompt]:
+    """A few moments of a clip, and whether another view is one of them.
+
+    A view that is not comes from a moment of the clip far from those shown, or of `other`.
+    """
+    count = int(rng.integers(*RECOGNISED))
+    rows = sorted(rng.choice(len(clip.frames), count, replace=False).tolist())
+    so = bool(rng.random() < 0.5)
+    time = clip.time
+    far = [row for row in range(len(time)) if min(abs(time[row] - time[k]) for k in rows) >= APART]
+    if so:
+        view = clip.frames[int(rng.choice(rows))]
+    elif far and clip.scene.speed != "frozen":
+        view = clip.frames[int(rng.choice(far))]
+    else:
+        view = other.frames[int(rng.integers(len(other.frames)))]
+    pictures = [clip.frames[row] for row in rows] + [jittered(view, draw_jitter(rng))]
+    parts = [("frame", n) for n in range(count)] + [("image", count)]
+    text = RECOGNISE[int(rng.integers(len(RECOGNISE)))]
+    return [yes_no(text, so, pictures, parts, rng)]
+
+
+def conversation(
+    clip: SceneClip, other: SceneClip, fps: float, rng: np.random.Generator
+) -> list[Prompt]:
     """Frames at `fps` from a drawn start, then a caption and a question, or two questions.
 
-    A share of conversations is `reading` or `comparing` instead.
+    A share of conversations is `reading`, `comparing` or `recognising` instead.
 
     A question comes with four options and is answered by a letter, or comes alone and is answered
     in words.
@@ -92,8 +145,11 @@ def conversation(clip: SceneClip, fps: float, rng: np.random.Generator) -> list[
     kind = rng.random()
     if kind < READING_SHARE:
         return reading(scene, rng)
-    if kind < READING_SHARE + COMPARING_SHARE and scene.speed != "frozen":
+    kind -= READING_SHARE
+    if kind < COMPARING_SHARE and scene.speed != "frozen":
         return comparing(clip, rng)
+    if COMPARING_SHARE < kind < COMPARING_SHARE + RECOGNISING_SHARE:
+        return recognising(clip, other, rng)
     most = int(rng.integers(FRAMES[0], FRAMES[1] + 1))
     length = clip.time[-1] - clip.time[0]
     rows = rows_at_fps(
@@ -149,8 +205,8 @@ class SceneBatches:
         room = self.shape.images
         tries = misses = 0
         while misses < MISSES:
-            clip = self.clips[int(rng.integers(len(self.clips)))]
-            example = self.chat.encode(conversation(clip, self.fps, rng))
+            clip, other = (self.clips[n] for n in rng.integers(len(self.clips), size=2))
+            example = self.chat.encode(conversation(clip, other, self.fps, rng))
             if len(example.tokens) > self.shape.length:
                 tries += 1  # drawn again: long captions with long questions
                 if tries > REDRAWS * self.shape.rows:
@@ -182,7 +238,7 @@ class SceneBatches:
 def vocabulary(scenes: Mapping[str, Scene] | Sequence[Scene], seed: int = 0) -> list[str]:
     """Texts that the world's captions and questions are made of, to train a tokenizer on."""
     scenes = list(scenes.values()) if isinstance(scenes, Mapping) else list(scenes)
-    texts = []
+    texts = 100 * [*RECOGNISE, YES_NO_INSTRUCTION]
     for scene in scenes:
         rng = philox("vocabulary", seed, scene.video_id)
         texts += questions.caption(scene, rng)

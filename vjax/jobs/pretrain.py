@@ -22,10 +22,12 @@ from vjax.data.pipeline import batches
 from vjax.data.scenes import SceneBatches, SceneClip, vocabulary
 from vjax.evals.run import evaluate
 from vjax.evals.statistics import wilson
+from vjax.families import read_spec
 from vjax.families.spec import DecoderSpec, ModelSpec, ProjectorSpec, TowerSpec, VideoSpec
 from vjax.fragments import TASKS
 from vjax.fragments.common import MCQ_INSTRUCTION
 from vjax.interop import save_model
+from vjax.interop.load import load_weights
 from vjax.models.video_llm import VideoLLM
 from vjax.models.vit import Tower
 from vjax.prompts import tokenizer as tokenizer_lib
@@ -51,10 +53,17 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     held = scene_clips("base_eval", options.eval_clips, config)
     folder = workdir / "model"
     folder.mkdir(parents=True, exist_ok=True)
-    spec, chat = model_spec(config, folder, [clip.scene for clip in base[:3000]])
     video = VideoSpec(options.image_size, STORE_SIZE, fps=options.fps)
-    model = VideoLLM(spec, rngs=nnx.Rngs(config.seed))
-    model.tower = see(config, model.tower, base)
+    if config.model.path:  # go on with a model made before
+        start = Path(config.model.path)
+        for name in ("tokenizer.json", "chat_template.jinja"):
+            (folder / name).write_bytes((start / name).read_bytes())
+        spec, chat = read_spec(start), Chat.from_folder(start, read_spec(start))
+        model = load_weights(start, spec)
+    else:
+        spec, chat = model_spec(config, folder, [clip.scene for clip in base[:3000]])
+        model = VideoLLM(spec, rngs=nnx.Rngs(config.seed))
+        model.tower = see(config, model.tower, base)
     (folder / "video_spec.json").write_text(json.dumps(dataclasses.asdict(video), indent=2) + "\n")
     graphdef, state = learn_scenes(config, workdir, model, base, chat, spec)
     scores = judge(config, graphdef, state, held, chat, spec, video)

@@ -61,13 +61,32 @@ def test_the_background_process_is_said_by_its_progress():
         assert more in facts_of(scene, 0, 20) and less in facts_of(scene, 20, 0)
 
 
+@pytest.mark.parametrize(("action", "effect"), CASES)
+def test_yes_no_questions_ask_for_a_fact_or_its_opposite(action, effect):
+    scene, rng = scene_of(action, effect), np.random.default_rng(0)
+    t = motion.simulate(scene)
+    facts = differences.differences(scene, t, 2, 18)
+    answers = set()
+    for _ in range(60):
+        text, so = differences.yes_no_question(scene, t, 2, 18, rng)
+        answers.add(so)
+        asked = text.removeprefix("Is ").removesuffix("?")
+        stated = [fact.replace(" is ", " ", 1) for fact in facts]
+        assert so == (asked in stated or text in differences._ANY), text
+        none, anything = differences.yes_no_question(scene, t, 5, 5, rng)
+        assert none in differences._ANY and anything is False
+    assert answers == {True, False}
+
+
 def test_no_word_of_number_order_or_position():
     said = set()
     for action, effect in CASES:
         scene = scene_of(action, effect)
         rng = np.random.default_rng(0)
         for a, b in ((0, 20), (20, 0), (5, 6)):
-            said |= set(differences.difference_question(scene, motion.simulate(scene), a, b, rng))
+            t = motion.simulate(scene)
+            said |= set(differences.difference_question(scene, t, a, b, rng))
+            said |= {differences.yes_no_question(scene, t, a, b, rng)[0] for _ in range(9)}
         said |= set(differences.vocabulary(scene))
     words = {word for text in said for word in re.findall(r"\w+", text.lower())}
     assert not words & FORBIDDEN

@@ -33,6 +33,11 @@ _ASK = (
     "What is different?", "What has changed?", "Which things differ?", "Tell me what differs.",
     "Compare what you see.",
 )  # fmt: skip
+_ANY = (
+    "Is anything different?", "Has anything changed?", "Do they differ?", "Is there a difference?",
+    "Has something changed here?",
+)  # fmt: skip
+ANY_SHARE = 0.5
 
 
 def _moved(step: np.ndarray) -> list[str]:
@@ -85,8 +90,27 @@ def difference_question(
     return _ASK[int(rng.integers(len(_ASK)))], " ".join(said) or NOTHING
 
 
+def yes_no_question(
+    scene: Scene, t: Timeline, a: int, b: int, rng: np.random.Generator
+) -> tuple[str, bool]:
+    """(question, whether it is so) about frame `b` against frame `a`.
+
+    Asks whether anything differs, or whether one thing does: a fact, or its opposite.
+    """
+    facts = differences(scene, t, a, b)
+    if not facts or rng.random() < ANY_SHARE:
+        return _ANY[int(rng.integers(len(_ANY)))], bool(facts)
+    so = bool(rng.random() < 0.5)
+    said = facts if so else [f for f in differences(scene, t, b, a) if f not in facts]
+    if not said:  # what is turned is turned from either side
+        said, so = facts, True
+    fact = said[int(rng.integers(len(said)))]
+    subject, _, what = fact.partition(" is ")
+    return f"Is {subject} {what}?", so
+
+
 def vocabulary(scene: Scene) -> list[str]:
     """Words that a comparison about this scene may use."""
     words = [word.format(paint=scene.paint_colour) for pair in _EFFECT.values() for word in pair]
     moves = ["further left", "further right", "lower", "higher", "turned", "shorter", "longer"]
-    return [*_ASK, NOTHING, *_AMBIENT[scene.ambient], *words, *moves]
+    return [*_ASK, *_ANY, NOTHING, *_AMBIENT[scene.ambient], *words, *moves, "Is"]
