@@ -13,6 +13,7 @@ from vjax.data.collate import Shape
 from vjax.data.scenes import (
     COMPARING_SHARE,
     FRAMES,
+    NAMING_SHARE,
     READING_SHARE,
     RECOGNISE,
     RECOGNISING_SHARE,
@@ -44,12 +45,12 @@ def clips():
 
 @pytest.fixture(scope="module")
 def asked(clips):
-    """3,000 conversations."""
+    """7,200 conversations."""
     rng = np.random.default_rng(0)
     others = [clips[-1], *clips[:-1]]
     return [
         (c, conversation(c, other, 3.0, rng))
-        for _ in range(50)
+        for _ in range(120)
         for c, other in zip(clips, others, strict=True)
     ]
 
@@ -65,8 +66,19 @@ def shown(asked):
 
 
 def alone(asked):
-    """Those of one turn: compared and recognised."""
-    return [(c, turns[0]) for c, turns in asked if turns[0].images and len(turns) == 1]
+    """Those of one turn with several pictures: compared and recognised."""
+    return [(c, turns[0]) for c, turns in asked if len(turns) == 1 and len(turns[0].images) > 1]
+
+
+def test_things_are_named_from_one_picture_in_their_share(asked):
+    named = [(c, turns[0]) for c, turns in asked if len(turns[0].images) == 1]
+    assert abs(len(named) / len(asked) - NAMING_SHARE) < 0.03
+    whole = [(c, turn) for c, turn in named if " and " in turn.answer]
+    assert len(whole) > len(named) / 2
+    for c, turn in whole:
+        names = [(c.scene.actor_colour, c.scene.actor_shape)]
+        names.append((c.scene.target_colour, c.scene.target_shape))
+        assert all(f"{colour} {shape}" in turn.answer for colour, shape in names)
 
 
 def is_recognised(turn):

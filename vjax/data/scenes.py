@@ -22,9 +22,10 @@ from vjax.video.world.scene import Scene
 
 FRAMES = (3, 6)
 CAPTION_SHARE = 0.75
-READING_SHARE = 0.15
-COMPARING_SHARE = 0.35
-RECOGNISING_SHARE = 0.1
+READING_SHARE = 0.14
+COMPARING_SHARE = 0.28
+RECOGNISING_SHARE = 0.08
+NAMING_SHARE = 0.12
 YES_NO_SHARE = 0.5  # of comparisons; the others are described
 SAME_SHARE = 0.2  # of comparisons: one moment seen twice
 RECOGNISED = (2, 5)  # moments shown, the upper bound left out
@@ -131,25 +132,40 @@ def recognising(clip: SceneClip, other: SceneClip, rng: np.random.Generator) -> 
     return [yes_no(text, so, pictures, parts, rng)]
 
 
+def naming(clip: SceneClip, rng: np.random.Generator) -> list[Prompt]:
+    """One moment, and the things in it from left to right."""
+    row = int(rng.integers(len(clip.frames)))
+    text, answer = differences.things_question(clip.scene, clip.timeline, row, rng)
+    parts = [("frame" if rng.random() < 0.5 else "image", 0), ("text", text)]
+    return [Prompt(tuple(parts), (jittered(clip.frames[row], draw_jitter(rng)),), answer)]
+
+
 def conversation(
     clip: SceneClip, other: SceneClip, fps: float, rng: np.random.Generator
 ) -> list[Prompt]:
     """Frames at `fps` from a drawn start, then a caption and a question, or two questions.
 
-    A share of conversations is `reading`, `comparing` or `recognising` instead.
+    A share of conversations is `reading`, `comparing`, `recognising` or `naming` instead.
 
     A question comes with four options and is answered by a letter, or comes alone and is answered
     in words.
     """
     scene = clip.scene
-    kind = rng.random()
-    if kind < READING_SHARE:
+    kinds = {
+        "reading": READING_SHARE,
+        "comparing": COMPARING_SHARE * (scene.speed != "frozen"),
+        "recognising": RECOGNISING_SHARE,
+        "naming": NAMING_SHARE,
+    }
+    kind = rng.choice([*kinds, "video"], p=[*kinds.values(), 1 - sum(kinds.values())])
+    if kind == "reading":
         return reading(scene, rng)
-    kind -= READING_SHARE
-    if kind < COMPARING_SHARE and scene.speed != "frozen":
+    if kind == "comparing":
         return comparing(clip, rng)
-    if COMPARING_SHARE < kind < COMPARING_SHARE + RECOGNISING_SHARE:
+    if kind == "recognising":
         return recognising(clip, other, rng)
+    if kind == "naming":
+        return naming(clip, rng)
     most = int(rng.integers(FRAMES[0], FRAMES[1] + 1))
     length = clip.time[-1] - clip.time[0]
     rows = rows_at_fps(

@@ -78,6 +78,18 @@ def test_yes_no_questions_ask_for_a_fact_or_its_opposite(action, effect):
     assert answers == {True, False}
 
 
+def test_things_are_named_from_left_to_right_while_they_can_be_seen():
+    scene = scene_of("pass", "nothing")
+    t, rng = motion.simulate(scene), np.random.default_rng(0)
+    first, last = (differences.things_question(scene, t, row, rng)[1] for row in (0, -1))
+    assert first.startswith("A red square and a blue circle by a wall with ")
+    assert last.startswith("A blue circle and a red square by a wall with ")
+    scene = scene_of("cover", "nothing")
+    t = motion.simulate(scene)
+    last = differences.things_question(scene, t, scene.n_frames - 1, rng)[1]
+    assert last.startswith("A red lid by a wall with ")
+
+
 def test_no_word_of_number_order_or_position():
     said = set()
     for action, effect in CASES:
@@ -86,6 +98,7 @@ def test_no_word_of_number_order_or_position():
         for a, b in ((0, 20), (20, 0), (5, 6)):
             t = motion.simulate(scene)
             said |= set(differences.difference_question(scene, t, a, b, rng))
+            said |= set(differences.things_question(scene, t, a, rng))
             said |= {differences.yes_no_question(scene, t, a, b, rng)[0] for _ in range(9)}
         said |= set(differences.vocabulary(scene))
     words = {word for text in said for word in re.findall(r"\w+", text.lower())}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vjax.video.world import questions
 from vjax.video.world.motion import Timeline
 from vjax.video.world.scene import Scene
 
@@ -38,6 +39,11 @@ _ANY = (
     "Has something changed here?",
 )  # fmt: skip
 ANY_SHARE = 0.5
+_THINGS = (
+    "What is there?", "Which things are there?", "Name the things.", "Say what is there.",
+    "What can be seen?",
+)  # fmt: skip
+VISIBLE = 0.3  # opacity
 
 
 def _moved(step: np.ndarray) -> list[str]:
@@ -109,8 +115,25 @@ def yes_no_question(
     return f"Is {subject} {what}?", so
 
 
+def things_question(
+    scene: Scene, t: Timeline, row: int, rng: np.random.Generator
+) -> tuple[str, str]:
+    """(question, answer) that names what can be seen in one frame, from left to right."""
+    things = [(t.actor, scene.actor_colour, scene.actor_shape)]
+    if t.target is not None:
+        apart = np.abs(t.actor.centre[row] - t.target.centre[row]).max() > t.target.radius
+        if apart or not (t.behind or scene.action == "cover"):
+            things.append((t.target, scene.target_colour, scene.target_shape))
+    seen = [thing for thing in things if thing[0].alpha[row] > VISIBLE]
+    seen.sort(key=lambda thing: thing[0].centre[row, 0])
+    named = [questions.a_thing(colour, shape) for _, colour, shape in seen]
+    said = " and ".join(named) or "nothing"
+    answer = f"{said} by a wall with {questions.WALL[scene.background]}."
+    return _THINGS[int(rng.integers(len(_THINGS)))], answer[0].upper() + answer[1:]
+
+
 def vocabulary(scene: Scene) -> list[str]:
     """Words that a comparison about this scene may use."""
     words = [word.format(paint=scene.paint_colour) for pair in _EFFECT.values() for word in pair]
     moves = ["further left", "further right", "lower", "higher", "turned", "shorter", "longer"]
-    return [*_ASK, *_ANY, NOTHING, *_AMBIENT[scene.ambient], *words, *moves, "Is"]
+    return [*_ASK, *_ANY, *_THINGS, NOTHING, *_AMBIENT[scene.ambient], *words, *moves, "Is"]

@@ -22,7 +22,7 @@ _DONE = {"push": "pushed", "pull": "pulled", "cover": "covered", "pass": "passed
          "drop": "still", "turn": "still"}  # fmt: skip
 _EFFECT = {"trail": "leaves a trail", "melts": "melts", "grows": "grows", "fades": "fades",
            "breaks": "breaks", "paints": "changes colour", "nothing": "nothing"}  # fmt: skip
-_WALL = {"clouds": "clouds", "stripes": "stripes", "checks": "checks", "gradient": "shades",
+WALL = {"clouds": "clouds", "stripes": "stripes", "checks": "checks", "gradient": "shades",
          "bricks": "bricks", "dots": "dots", "wood": "wood"}  # fmt: skip
 _AMBIENT = {"candle": "a candle burns down", "bar": "a bar fills up", "sand": "sand piles up",
             "plant": "a plant sprouts", "glass": "water fills a glass",
@@ -34,7 +34,7 @@ _VALUES = {
     "speed": list(scene_lib.SPEEDS), "colour": list(scene_lib.COLOURS),
     "shape": list(scene_lib.SHAPES), "other_colour": list(scene_lib.COLOURS),
     "other_shape": list(scene_lib.SHAPES), "side": list(_SIDE.values()),
-    "background": list(_WALL.values()), "ambient": list(_AMBIENT.values()),
+    "background": list(WALL.values()), "ambient": list(_AMBIENT.values()),
 }  # fmt: skip
 
 _QUESTIONS = {
@@ -87,7 +87,7 @@ _STILL_CAPTIONS = (
 )
 
 
-def _a(colour: str, shape: str) -> str:
+def a_thing(colour: str, shape: str) -> str:
     return f"{'an' if colour == 'orange' else 'a'} {colour} {shape}"
 
 
@@ -108,20 +108,20 @@ def tasks(scene: Scene) -> tuple[str, ...]:
 
 def caption(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     """Draws (question, answer) that describes the whole scene in at most 26 words."""
-    actor = _a(scene.actor_colour, scene.actor_shape)
-    target = _a(scene.target_colour, scene.target_shape) if scene.target_shape else ""
+    actor = a_thing(scene.actor_colour, scene.actor_shape)
+    target = a_thing(scene.target_colour, scene.target_shape) if scene.target_shape else ""
     question = _ASK_CAPTION[int(rng.integers(len(_ASK_CAPTION)))]
     if scene.speed == "frozen":
         template = _STILL_CAPTIONS[int(rng.integers(len(_STILL_CAPTIONS)))]
         things = f"{actor} and {target}" if target else actor
-        return question, _upper(template.format(things=things, wall=_WALL[scene.background]))
+        return question, _upper(template.format(things=things, wall=WALL[scene.background]))
     act = f"{actor} {_DOES[scene.action]}"
     if scene.action not in ("drop", "turn"):
         act += f" {target}"
     subject = scene.actor_shape if scene.subject == "actor" else scene.target_shape
     effect = f"the {subject} {_EFFECT[scene.effect]}"
     if scene.effect == "trail":
-        effect = f"the {subject} leaves {_a(scene.paint_colour, 'trail')}"
+        effect = f"the {subject} leaves {a_thing(scene.paint_colour, 'trail')}"
     elif scene.effect == "paints":
         effect += f" to {scene.paint_colour}"
     elif scene.effect == "nothing":
@@ -129,7 +129,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     template = _CAPTIONS[int(rng.integers(len(_CAPTIONS)))]
     return question, template.format(
         act=act, Act=_upper(act), side=_SIDE[scene.direction], effect=effect,
-        Effect=_upper(effect), speed=scene.speed, wall=_WALL[scene.background],
+        Effect=_upper(effect), speed=scene.speed, wall=WALL[scene.background],
         ambient=_AMBIENT[scene.ambient],
     )  # fmt: skip
 
@@ -149,7 +149,7 @@ def scene_question(
         "action": _DOES[scene.action], "effect": _EFFECT[scene.effect], "speed": scene.speed,
         "colour": scene.actor_colour, "shape": scene.actor_shape,
         "other_colour": scene.target_colour, "other_shape": scene.target_shape,
-        "side": _SIDE[scene.direction], "background": _WALL[scene.background],
+        "side": _SIDE[scene.direction], "background": WALL[scene.background],
         "ambient": _AMBIENT[scene.ambient],
     }[task]  # fmt: skip
     template = _QUESTIONS[task][int(rng.integers(len(_QUESTIONS[task])))]
