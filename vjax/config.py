@@ -183,7 +183,7 @@ class Pretrain:
     tower_batch_size: Positive = 192
     tower_lr: AboveZero = 1.5e-3
     tower_multiplier: NotNegative = 0.3  # of the tower's learning rate in the second stage
-    letter_weight: AboveZero = 3.0  # loss weight of option letters
+    letter_weight: AboveZero = 3.0  # loss weight of option letters, Yes and No
 
 
 @dataclass(frozen=True)

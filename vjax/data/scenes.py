@@ -22,10 +22,10 @@ from vjax.video.world.scene import Scene
 
 FRAMES = (3, 6)
 CAPTION_SHARE = 0.75
-READING_SHARE = 0.14
-COMPARING_SHARE = 0.28
-RECOGNISING_SHARE = 0.08
-NAMING_SHARE = 0.12
+READING_SHARE = 0.12
+COMPARING_SHARE = 0.32
+RECOGNISING_SHARE = 0.06
+NAMING_SHARE = 0.1
 YES_NO_SHARE = 0.5  # of comparisons; the others are described
 SAME_SHARE = 0.2  # of comparisons: one moment seen twice
 RECOGNISED = (2, 5)  # moments shown, the upper bound left out
@@ -198,7 +198,7 @@ class SceneBatches:
     """`batches(i)` is batch i: conversations about random clips, a pure function of (seed, i).
 
     Attributes:
-      letter_weight: loss weight of option letters; one letter is all the signal of a question.
+      letter_weight: loss weight of letters, Yes and No: one token is all the signal of a question.
       accumulate: micro-batches a step; with more than one, every field has them as leading axis.
     """
 
@@ -245,9 +245,9 @@ class SceneBatches:
             image_token_id=self.chat.image_token_id,
             pad_token_id=self.pad_token_id,
         )
-        letters = [self.chat.candidate(letter, end=False)[0] for letter in "ABCD"]
+        short = [self.chat.candidate(text, end=False)[0] for text in (*"ABCD", "Yes", "No")]
         weights = batch["loss_weights"]
-        weights[np.isin(batch["targets"], letters) & (weights > 0)] = self.letter_weight
+        weights[np.isin(batch["targets"], short) & (weights > 0)] = self.letter_weight
         return batch
 
 
