@@ -12,6 +12,7 @@ from vjax.data import sight
 from vjax.data.collate import Shape
 from vjax.data.scenes import (
     COMPARING_SHARE,
+    ECHO_SHARE,
     FRAMES,
     NAMING_SHARE,
     READING_SHARE,
@@ -121,7 +122,7 @@ def small(picture):
 
 
 def test_a_share_is_captions_to_read_with_letters_to_answer(asked):
-    read = [turns for _, turns in asked if not turns[0].images]
+    read = [turns for _, turns in asked if not turns[0].images and len(turns) == 2]
     assert abs(len(read) / len(asked) - READING_SHARE) < 0.05
     for turns in read:
         assert all(turn.answer in turn.candidates for turn in turns)
@@ -130,7 +131,19 @@ def test_a_share_is_captions_to_read_with_letters_to_answer(asked):
 def test_nothing_is_said_of_number_order_or_position(asked):
     words = {w for _, turns in asked for t in texts(turns) for w in re.findall(r"\w+", t.lower())}
     assert not words & FORBIDDEN
-    assert not [word for word in words if any(c.isdigit() for c in word)]
+
+
+def test_numerals_are_said_of_nothing_where_no_frame_is_shown(asked):
+    said = [turns for _, turns in asked if any(c.isdigit() for t in texts(turns) for c in t)]
+    assert abs(len(said) / len(asked) - ECHO_SHARE) < 0.02
+    for (turn,) in said:
+        assert not turn.images and [kind for kind, _ in turn.parts] == ["text"]
+        if turn.candidates:
+            option = dict(line.split(". ", 1) for line in turn.parts[0][1].split("\n")[1:-1])
+            assert f"Which is {option[turn.answer]}?" in turn.parts[0][1]
+        else:
+            assert turn.parts[0][1].endswith(f" {turn.answer}.")
+    assert {turn.answer for (turn,) in said} >= {*"12345", *"ABCDE"}
 
 
 def test_answers_do_not_depend_on_how_many_frames_are_shown(asked):
@@ -191,7 +204,7 @@ def test_a_batch_is_a_pure_function_of_its_number(clips):
 
 def test_letters_weigh_more_and_nothing_else_does(clips):
     plain, heavy = make_batches(clips, letter_weight=1.0), make_batches(clips, letter_weight=5.0)
-    short = (*"ABCD", "Yes", "No")
+    short = (*"ABCDE", "Yes", "No")
     letters = {made_up.chat().candidate(text, end=False)[0] for text in short}
     found = 0
     for i in range(6):

@@ -72,9 +72,9 @@ def rows_at_fps(time: np.ndarray, fps: float, most: int, start: float = 0.0) -> 
 
 
 def scene_prompt(question: tuple[str, Sequence[str], int], frames: Sequence[np.ndarray]) -> Prompt:
-    """A four-option question after its frames; the answer is a letter."""
+    """A question with up to five options after its frames; the answer is a letter."""
     text, options, answer = question
-    letters = "ABCD"[: len(options)]
+    letters = "ABCDE"[: len(options)]
     lines = "".join(
         f"\n{letter}. {option}" for letter, option in zip(letters, options, strict=True)
     )

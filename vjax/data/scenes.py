@@ -22,10 +22,11 @@ from vjax.video.world.scene import Scene
 
 FRAMES = (3, 6)
 CAPTION_SHARE = 0.75
-READING_SHARE = 0.12
-COMPARING_SHARE = 0.32
+READING_SHARE = 0.1
+COMPARING_SHARE = 0.3
 RECOGNISING_SHARE = 0.06
 NAMING_SHARE = 0.1
+ECHO_SHARE = 0.06
 YES_NO_SHARE = 0.5  # of comparisons; the others are described
 SAME_SHARE = 0.2  # of comparisons: one moment seen twice
 RECOGNISED = (2, 5)  # moments shown, the upper bound left out
@@ -33,6 +34,9 @@ RECOGNISE = (
     "Do you see this in the video?", "Is this in the video?", "Does the video show this?",
     "Is this seen in the video?", "Does this come from the video?",
 )  # fmt: skip
+ECHOED = (1, 3, 4, 5)  # numerals in a row
+SAY = ("Say", "Repeat", "Write", "Copy")
+LETTERS = "ABCDE"
 YES_NO_INSTRUCTION = "Answer yes or no."
 APART = 0.4  # seconds between two moments that are compared
 MISSES = 6  # conversations in a row that find no room: the batch is full
@@ -71,6 +75,21 @@ def reading(scene: Scene, rng: np.random.Generator) -> list[Prompt]:
     ]
     text = ("text", questions.caption(scene, rng)[1] + "\n")
     return [dataclasses.replace(turns[0], parts=(text, *turns[0].parts)), *turns[1:]]
+
+
+def echo(rng: np.random.Generator) -> list[Prompt]:
+    """Numerals to repeat or to pick, of nothing and without frames.
+
+    Any language model can say them. One that never did has to turn its hidden states over to learn
+    it, and forgets the rest: measured, see docs/results/sf2t.md.
+    """
+    length = int(rng.choice(ECHOED, p=(0.4, 0.2, 0.2, 0.2)))
+    drawn = {",".join(map(str, 1 + rng.permutation(5)[:length])) for _ in range(40)}
+    some = [sorted(drawn)[n] for n in rng.permutation(len(drawn))[: int(rng.integers(3, 6))]]
+    answer = some[int(rng.integers(len(some)))]
+    if rng.random() < CHOICE_SHARE:
+        return [scene_prompt((f"Which is {answer}?", some, some.index(answer)), ())]
+    return [Prompt((("text", f"{SAY[int(rng.integers(len(SAY)))]} {answer}."),), (), answer)]
 
 
 def yes_no(
@@ -145,7 +164,7 @@ def conversation(
 ) -> list[Prompt]:
     """Frames at `fps` from a drawn start, then a caption and a question, or two questions.
 
-    A share of conversations is `reading`, `comparing`, `recognising` or `naming` instead.
+    A share of conversations is `reading`, `comparing`, `recognising`, `naming` or `echo` instead.
 
     A question comes with four options and is answered by a letter, or comes alone and is answered
     in words.
@@ -156,6 +175,7 @@ def conversation(
         "comparing": COMPARING_SHARE * (scene.speed != "frozen"),
         "recognising": RECOGNISING_SHARE,
         "naming": NAMING_SHARE,
+        "echo": ECHO_SHARE,
     }
     kind = rng.choice([*kinds, "video"], p=[*kinds.values(), 1 - sum(kinds.values())])
     if kind == "reading":
@@ -166,6 +186,8 @@ def conversation(
         return recognising(clip, other, rng)
     if kind == "naming":
         return naming(clip, rng)
+    if kind == "echo":
+        return echo(rng)
     most = int(rng.integers(FRAMES[0], FRAMES[1] + 1))
     length = clip.time[-1] - clip.time[0]
     rows = rows_at_fps(
@@ -245,7 +267,7 @@ class SceneBatches:
             image_token_id=self.chat.image_token_id,
             pad_token_id=self.pad_token_id,
         )
-        short = [self.chat.candidate(text, end=False)[0] for text in (*"ABCD", "Yes", "No")]
+        short = [self.chat.candidate(text, end=False)[0] for text in (*LETTERS, "Yes", "No")]
         weights = batch["loss_weights"]
         weights[np.isin(batch["targets"], short) & (weights > 0)] = self.letter_weight
         return batch
@@ -254,7 +276,7 @@ class SceneBatches:
 def vocabulary(scenes: Mapping[str, Scene] | Sequence[Scene], seed: int = 0) -> list[str]:
     """Texts that the world's captions and questions are made of, to train a tokenizer on."""
     scenes = list(scenes.values()) if isinstance(scenes, Mapping) else list(scenes)
-    texts = 100 * [*RECOGNISE, YES_NO_INSTRUCTION]
+    texts = 100 * [*RECOGNISE, *SAY, *"12345", YES_NO_INSTRUCTION, "Which is"]
     for scene in scenes:
         rng = philox("vocabulary", seed, scene.video_id)
         texts += questions.caption(scene, rng)
