@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from vjax.fragments import Record, render
+from vjax.fragments.record import LETTERS
 from vjax.prompts import Prompt
 from vjax.video.frames import Clip
 from vjax.video.rng import philox
@@ -74,7 +75,7 @@ def rows_at_fps(time: np.ndarray, fps: float, most: int, start: float = 0.0) -> 
 def scene_prompt(question: tuple[str, Sequence[str], int], frames: Sequence[np.ndarray]) -> Prompt:
     """A question with up to five options after its frames; the answer is a letter."""
     text, options, answer = question
-    letters = "ABCDE"[: len(options)]
+    letters = LETTERS[: len(options)]
     lines = "".join(
         f"\n{letter}. {option}" for letter, option in zip(letters, options, strict=True)
     )

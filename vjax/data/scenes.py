@@ -13,6 +13,7 @@ import numpy as np
 from vjax.data.collate import Shape, collate, micro_batches, to_model_size
 from vjax.data.items import rows_at_fps, scene_prompt
 from vjax.fragments.common import draw_jitter, jittered
+from vjax.fragments.record import LETTERS
 from vjax.prompts import Prompt
 from vjax.prompts.chat import Chat, Encoded
 from vjax.video.frames import Clip
@@ -36,7 +37,6 @@ RECOGNISE = (
 )  # fmt: skip
 ECHOED = (1, 3, 4, 5)  # numerals in a row
 SAY = ("Say", "Repeat", "Write", "Copy")
-LETTERS = "ABCDE"
 YES_NO_INSTRUCTION = "Answer yes or no."
 APART = 0.4  # seconds between two moments that are compared
 MISSES = 6  # conversations in a row that find no room: the batch is full
