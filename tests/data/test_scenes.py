@@ -10,7 +10,7 @@ from tests.data import made_up
 from tests.video.world.test_world import FORBIDDEN
 from vjax.data import sight
 from vjax.data.collate import Shape
-from vjax.data.scenes import (
+from vjax.data.conversations import (
     COMPARING_SHARE,
     ECHO_SHARE,
     FRAMES,
@@ -20,11 +20,10 @@ from vjax.data.scenes import (
     RECOGNISING_SHARE,
     SAME_SHARE,
     YES_NO_SHARE,
-    SceneBatches,
     SceneClip,
     conversation,
-    vocabulary,
 )
+from vjax.data.scenes import SceneBatches, vocabulary
 from vjax.video.world import questions
 from vjax.video.world import scene as scene_lib
 from vjax.video.world.differences import NOTHING

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vjax.data.scenes import SceneClip
+from vjax.data.conversations import SceneClip
 from vjax.fragments.common import draw_jitter, jittered
 from vjax.video.rng import philox
 from vjax.video.world import motion, scene

@@ -16,10 +16,11 @@ from vjax.config import Config
 from vjax.console import progress, say, table
 from vjax.data import device, sight
 from vjax.data.collate import Shape, to_model_size
+from vjax.data.conversations import SceneClip
 from vjax.data.fragments import ROW_TOKENS
 from vjax.data.items import SceneItem
 from vjax.data.pipeline import batches
-from vjax.data.scenes import SceneBatches, SceneClip, vocabulary
+from vjax.data.scenes import SceneBatches, vocabulary
 from vjax.evals.run import evaluate
 from vjax.evals.statistics import wilson
 from vjax.families import read_spec

@@ -16,10 +16,11 @@ from vjax.config import Config, to_dict
 from vjax.console import UserError, progress, say, table
 from vjax.data import device
 from vjax.data.collate import Shape
+from vjax.data.conversations import SceneClip
 from vjax.data.fragments import ROW_TOKENS, FragmentBatches, Lengths, with_rehearsal
 from vjax.data.pipeline import batches
 from vjax.data.plan import TrainPlan
-from vjax.data.scenes import SceneBatches, SceneClip
+from vjax.data.scenes import SceneBatches
 from vjax.evals import summary
 from vjax.evals.items import ItemResult
 from vjax.evals.report import write_report
