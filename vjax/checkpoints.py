@@ -6,7 +6,7 @@ A step is one directory that appears whole or not at all. Arrays are saved under
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -183,12 +183,23 @@ def _is_variable(leaf) -> bool:
 def _named(tree) -> dict[str, jax.Array]:
     """name -> array (or ShapeDtypeStruct), in the order in which `jax.tree` sees the leaves."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_variable)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): (
-            leaf.get_value() if _is_variable(leaf) else leaf
-        )
+    named = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): _value(leaf)
         for path, leaf in leaves
     }
+    return {name: value for name, value in named.items() if hasattr(value, "shape")}
+
+
+def _value(leaf: Any) -> Any:
+    """An array; or what optax leaves in its place for a variable of another group."""
+    return leaf.get_value() if _is_variable(leaf) else leaf
+
+
+def _filled(leaf: Any, read: Iterator[jax.Array]) -> Any:
+    """The leaf with the array read for it; one that holds none, as it is."""
+    if not hasattr(_value(leaf), "shape"):
+        return leaf
+    return leaf.replace(next(read)) if _is_variable(leaf) else next(read)
 
 
 def _read(path: epath.Path, like: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,8 +223,8 @@ def _read(path: epath.Path, like: Mapping[str, Any]) -> dict[str, Any]:
         values = dict(reader.restore(path, args=ocp.args.Composite(**args)))
     for item, tree in like.items():
         old, treedef = jax.tree_util.tree_flatten(tree, is_leaf=_is_variable)
-        new = [values[item][name] for name in want[item]]
-        new = [o.replace(n) if _is_variable(o) else n for o, n in zip(old, new, strict=True)]
+        read = iter([values[item][name] for name in want[item]])
+        new = [_filled(leaf, read) for leaf in old]
         values[item] = jax.tree_util.tree_unflatten(treedef, new)
     return values
 

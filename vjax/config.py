@@ -179,9 +179,9 @@ class Pretrain:
     image_size: Positive = 48
     patch_size: Positive = 16
     fps: AboveZero = 3.0
-    tower_steps: Count = 1500  # of the first stage: seeing single frames
+    tower_steps: Count = 2000  # of the first stage: seeing single frames
     tower_batch_size: Positive = 192
-    tower_lr: AboveZero = 1.5e-3
+    tower_lr: AboveZero = 3e-3
     tower_multiplier: NotNegative = 0.3  # of the tower's learning rate in the second stage
     letter_weight: AboveZero = 3.0  # loss weight of option letters, Yes and No
 

@@ -8,18 +8,17 @@ import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from vjax.checkpoints import Checkpoints
 from vjax.config import Config
 from vjax.console import progress, say, table
-from vjax.data import device, sight
+from vjax.data import sight
 from vjax.data.collate import Shape, to_model_size
 from vjax.data.conversations import SceneClip
 from vjax.data.fragments import ROW_TOKENS
 from vjax.data.items import SceneItem
-from vjax.data.pipeline import batches
 from vjax.data.scenes import SceneBatches, vocabulary
 from vjax.evals.run import evaluate
 from vjax.evals.statistics import wilson
@@ -29,14 +28,11 @@ from vjax.fragments import TASKS
 from vjax.fragments.common import MCQ_INSTRUCTION
 from vjax.interop import save_model
 from vjax.interop.load import load_weights
+from vjax.jobs._fit import fit, make_tools
 from vjax.models.video_llm import VideoLLM
 from vjax.models.vit import Tower
 from vjax.prompts import tokenizer as tokenizer_lib
 from vjax.prompts.chat import Chat
-from vjax.sharding import make_mesh, replicate, shardings_of
-from vjax.train import loop, optimizer
-from vjax.train.metrics import Metrics
-from vjax.train.step import TrainState, make_step
 from vjax.train.tower import train_tower
 from vjax.video.frames import Clip, FrameTable
 from vjax.video.world import questions, scene
@@ -55,21 +51,29 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     folder = workdir / "model"
     folder.mkdir(parents=True, exist_ok=True)
     video = VideoSpec(options.image_size, STORE_SIZE, fps=options.fps)
-    if config.model.path:  # go on with a model made before
-        start = Path(config.model.path)
-        for name in ("tokenizer.json", "chat_template.jinja"):
-            (folder / name).write_bytes((start / name).read_bytes())
-        spec, chat = read_spec(start), Chat.from_folder(start, read_spec(start))
-        model = load_weights(start, spec)
-    else:
-        spec, chat = model_spec(config, folder, [clip.scene for clip in base[:3000]])
-        model = VideoLLM(spec, rngs=nnx.Rngs(config.seed))
-        model.tower = see(config, model.tower, base)
     (folder / "video_spec.json").write_text(json.dumps(dataclasses.asdict(video), indent=2) + "\n")
-    graphdef, state = learn_scenes(config, workdir, model, base, chat, spec)
-    scores = judge(config, graphdef, state, held, chat, spec, video)
-    minutes = (time.perf_counter() - began) / 60
-    (folder / "README.md").write_text(card(config, spec, scores, minutes))
+    if config.model.path:
+        model, chat = earlier(Path(config.model.path), folder)
+    else:
+        model, chat = new(config, folder, [clip.scene for clip in base[:3000]])
+        if not Checkpoints(workdir / "checkpoints").latest_step():  # else the tower is in there
+            model.tower = see(config, model.tower, base)
+    spec = model.spec
+    graphdef, trainable, frozen = nnx.split(model, nnx.Param, ...)
+    shape = Shape(
+        config.train.batch_size, ROW_TOKENS, round(4.75 * config.train.batch_size),
+        spec.vision.image_size, spec.vision.patches,
+    )  # fmt: skip
+    make_batch = SceneBatches(
+        base, chat, shape, spec.pad_token_id, options.fps, config.seed, options.letter_weight
+    )
+    tools = make_tools(config, trainable, groups=(f"tower/.*={options.tower_multiplier}",))
+    state, seconds = fit(
+        config, workdir, make_batch, (graphdef, trainable, frozen), video, *tools, began=began
+    )
+    scores = judge(config, graphdef, state.trainable, held, chat, spec, video)
+    save_model(folder, nnx.merge(graphdef, state.trainable, frozen))
+    (folder / "README.md").write_text(card(config, spec, scores, seconds / 60))
     say(f"model: {folder}; --config.model.path={folder} trains on it")
 
 
@@ -96,8 +100,16 @@ def _scene_clip(job: tuple[str, int, int]) -> SceneClip:
     return SceneClip(truth, np.arange(len(frames)) / truth.fps, frames)
 
 
-def model_spec(config: Config, folder: Path, scenes: list) -> tuple[ModelSpec, Chat]:
-    """The shape of the model, and its tokenizer and chat template, written to `folder`."""
+def earlier(start: Path, folder: Path) -> tuple[VideoLLM, Chat]:
+    """A model made before, to go on with; its tokenizer and chat template go to `folder`."""
+    spec = read_spec(start)
+    for name in ("tokenizer.json", "chat_template.jinja"):
+        (folder / name).write_bytes((start / name).read_bytes())
+    return load_weights(start, spec), Chat.from_folder(folder, spec)
+
+
+def new(config: Config, folder: Path, scenes: list[scene.Scene]) -> tuple[VideoLLM, Chat]:
+    """A fresh model; its tokenizer and chat template are written to `folder`."""
     options = config.pretrain
     fragment_texts = [
         f"{text}\n{module.INSTRUCTION}\n{MCQ_INSTRUCTION}"
@@ -127,7 +139,7 @@ def model_spec(config: Config, folder: Path, scenes: list) -> tuple[ModelSpec, C
         end_token_id=ids[tokenizer_lib.END],
         pad_token_id=ids[tokenizer_lib.PAD],
     )  # fmt: skip
-    return spec, Chat.from_folder(folder, spec)
+    return VideoLLM(spec, rngs=nnx.Rngs(config.seed)), Chat.from_folder(folder, spec)
 
 
 def see(config: Config, tower: Tower, clips: list[SceneClip]) -> Tower:
@@ -149,55 +161,6 @@ def see(config: Config, tower: Tower, clips: list[SceneClip]) -> Tower:
             tower, sight.CLASSES, sight.SightBatches(clips, options.tower_batch_size, config.seed),
             steps=options.tower_steps, lr=options.tower_lr, seed=config.seed, on_step=on_step,
         )  # fmt: skip
-
-
-def learn_scenes(
-    config: Config, workdir: Path, model: VideoLLM, clips, chat: Chat, spec: ModelSpec
-):
-    """The second stage: every parameter, on captions and scene questions."""
-    options, rows = config.optim, config.train.batch_size
-    graphdef, trainable, frozen = nnx.split(model, nnx.Param, ...)
-    shape = Shape(rows, ROW_TOKENS, round(4.75 * rows), spec.vision.image_size, spec.vision.patches)
-    make_batch = SceneBatches(
-        clips, chat, shape, spec.pad_token_id, config.pretrain.fps, config.seed,
-        config.pretrain.letter_weight,
-    )  # fmt: skip
-    lr = optimizer.schedule(
-        options.schedule, lr=options.lr, steps=config.train.steps, warmup=options.warmup
-    )
-    tx = optimizer.make(
-        trainable, lr, b1=options.b1, b2=options.b2, eps=options.eps,
-        weight_decay=options.weight_decay, clip_norm=options.clip_norm,
-        groups=(f"tower/.*={config.pretrain.tower_multiplier}", *options.groups),
-    )  # fmt: skip
-    mesh = make_mesh()
-    with jax.set_mesh(mesh):
-        frozen = replicate(mesh, frozen)
-        state = TrainState(trainable, tx.init(trainable), jnp.zeros((), jnp.int32))
-        state = replicate(mesh, state)
-        step = jax.jit(
-            make_step(graphdef, tx), donate_argnums=0, out_shardings=(shardings_of(state), None)
-        )
-        metrics = Metrics(workdir)
-        with progress(total=config.train.steps, desc="learn scenes", unit="step") as bar:
-            state = loop.fit(
-                state,
-                lambda state, batch: step(state, frozen, batch),
-                batches(make_batch, 0, config.train.steps, threads=1),
-                start=0,
-                stop=config.train.steps,
-                put=lambda batch: device.put(batch, mesh),
-                save=lambda done, state, last: save_model(
-                    workdir / "model", nnx.merge(graphdef, state.trainable)
-                ),
-                save_every=config.checkpoint.every,
-                metrics=metrics,
-                lr=lambda n: float(lr(n)),
-                bar=bar,
-                log_every=config.train.log_every,
-            )
-        metrics.close()
-    return graphdef, state.trainable
 
 
 def judge(config: Config, graphdef, state, clips, chat, spec, video) -> dict[str, tuple[int, int]]:

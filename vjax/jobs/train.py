@@ -2,23 +2,14 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
-from jax.sharding import Mesh
-
-from vjax.checkpoints import Checkpoints
 from vjax.config import Config, to_dict
-from vjax.console import UserError, progress, say, table
-from vjax.data import device
+from vjax.console import UserError, say, table
 from vjax.data.collate import Shape
 from vjax.data.conversations import SceneClip
 from vjax.data.fragments import ROW_TOKENS, FragmentBatches, Lengths, with_rehearsal
-from vjax.data.pipeline import batches
 from vjax.data.plan import TrainPlan
 from vjax.data.scenes import SceneBatches
 from vjax.evals import summary
@@ -26,10 +17,8 @@ from vjax.evals.items import ItemResult
 from vjax.evals.report import write_report
 from vjax.fragments import Drop
 from vjax.jobs import _corpus, _model, _rehearsal, _scores, _suites
-from vjax.sharding import make_mesh, replicate, shardings_of
-from vjax.train import loop, optimizer
-from vjax.train.metrics import Metrics, read_metrics
-from vjax.train.step import TrainState, make_step
+from vjax.jobs._fit import fit, make_tools
+from vjax.train.metrics import read_metrics
 
 
 class Clock:
@@ -55,7 +44,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
         return
     clock = Clock()
     loaded = _model.load(config)
-    tools = make_tools(config, loaded)
+    tools = make_tools(config, loaded.trainable)
     say(_model.parameter_table(loaded))
     clock.phase("model")
     corpus = _corpus.prepare(config)
@@ -66,7 +55,8 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     clock.phase("evaluate before")
     make_batch, lost = make_batches(config, corpus, loaded)
     clock.phase("plan")
-    state = train(config, workdir, make_batch, loaded, *tools)
+    parts = (loaded.graphdef, loaded.trainable, loaded.frozen)
+    state, _ = fit(config, workdir, make_batch, parts, loaded.video, *tools)
     clock.phase("train")
     after = score(config, workdir, suites, loaded, state.trainable, corpus, "after")
     clock.phase("evaluate after")
@@ -92,34 +82,6 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     summary.write_results(finished, results)
     say(summary.table(results))
     say("  ".join(f"{name} {seconds:.0f} s" for name, seconds in clock.seconds.items()))
-
-
-def make_tools(
-    config: Config, loaded: _model.Loaded
-) -> tuple[optax.GradientTransformation, optax.Schedule, Mesh]:
-    """Optimiser, learning rate and mesh: what a config may ask for in vain, so before any work.
-
-    Raises:
-      UserError: optim.groups that match nothing, or a mesh larger than the machine.
-    """
-    options = config.optim
-    lr = optimizer.schedule(
-        options.schedule, lr=options.lr, steps=config.train.steps, warmup=options.warmup
-    )
-    try:
-        tx = optimizer.make(
-            loaded.trainable,
-            lr,
-            b1=options.b1,
-            b2=options.b2,
-            eps=options.eps,
-            weight_decay=options.weight_decay,
-            clip_norm=options.clip_norm,
-            groups=options.groups,
-        )
-        return tx, lr, make_mesh(**to_dict(config)["mesh"])
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def make_batches(
@@ -172,90 +134,6 @@ def make_plan(config: Config, corpus: _corpus.Corpus, loaded: _model.Loaded) -> 
     rows = [(source, task, count, f"{count / total:.0%}") for source, task, count in counts]
     say(table(("clips", "task", "items an epoch", "share"), rows))
     return plan
-
-
-def train(
-    config: Config,
-    workdir: Path,
-    make_batch: Callable[[int], dict[str, np.ndarray]],
-    loaded: _model.Loaded,
-    tx: optax.GradientTransformation,
-    lr: optax.Schedule,
-    mesh: Mesh,
-) -> TrainState:
-    """Takes the steps that are left, from the newest checkpoint on."""
-    with jax.set_mesh(mesh):
-        frozen = replicate(mesh, loaded.frozen)
-        # a copy: the step donates, and the start values stay with `loaded`
-        trainable = jax.tree.map(jnp.copy, loaded.trainable)
-        state = replicate(mesh, TrainState(trainable, tx.init(trainable), jnp.zeros((), jnp.int32)))
-        checkpoints = Checkpoints(
-            workdir / "checkpoints",
-            max_to_keep=config.checkpoint.max_to_keep,
-            save_interval=config.checkpoint.every,
-        )
-        seen = 0
-        start = checkpoints.latest_step() or 0
-        if start:
-            saved = checkpoints.restore(
-                start, like={"trainable": state.trainable, "optimizer": state.optimizer}
-            )
-            at = replicate(mesh, jnp.asarray(start, jnp.int32))
-            state = TrainState(saved.trainable, saved.optimizer, at)
-            seen = saved.counters["items_seen"]
-            say(f"resuming after step {start} of {config.train.steps}")
-        one = make_step(
-            loaded.graphdef,
-            tx,
-            dtype=_model.dtype_of(config),
-            remat=config.train.remat,
-            accumulate=config.train.accumulate,
-            seed=config.seed,
-            dropout=config.lora.dropout > 0,
-        )
-        step = jax.jit(one, donate_argnums=0, out_shardings=(shardings_of(state), None))
-        items_a_step = config.train.batch_size * config.train.accumulate
-
-        def save(done: int, state: TrainState, last: bool):
-            counters = {
-                "step": done,
-                "next_batch": done,
-                "seed": config.seed,
-                "items_seen": seen + (done - start) * items_a_step,
-            }
-            force = last and (config.checkpoint.save_on_exit or done == config.train.steps)
-            about = {"config": to_dict(config), "video_spec": dataclasses.asdict(loaded.video)}
-            checkpoints.save(done, state.trainable, state.optimizer, counters, about, force=force)
-            if last:
-                checkpoints.wait()
-
-        metrics = Metrics(workdir, start)
-        try:
-            with (
-                checkpoints,
-                progress(total=config.train.steps, initial=start, desc="train", unit="step") as bar,
-            ):
-                return loop.fit(
-                    state,
-                    lambda state, batch: step(state, frozen, batch),
-                    batches(
-                        make_batch, start, config.train.steps, threads=config.data.read_threads
-                    ),
-                    start=start,
-                    stop=config.train.steps,
-                    put=lambda batch: device.put(batch, mesh, stacked=config.train.accumulate > 1),
-                    save=save,
-                    metrics=metrics,
-                    lr=lambda n: float(lr(n)),
-                    bar=bar,
-                    log_every=config.train.log_every,
-                    save_every=config.checkpoint.every,
-                )
-        except loop.Stopped as stopped:
-            at = checkpoints.latest_step() or 0
-            raise UserError(f"{stopped}; the same command goes on after step {at}") from stopped
-        finally:
-            metrics.close()
 
 
 def score(config, workdir, suites, loaded, state, corpus, what: str) -> dict[str, list[ItemResult]]:

@@ -23,7 +23,6 @@ from vjax.models.layers import Dense, LayerNorm
 from vjax.models.vit import Tower
 
 CELL = 8  # pixels are told at CELL x CELL a patch
-STATE_WEIGHT, PIXEL_WEIGHT = 4.0, 8.0
 
 
 class Seeing(nnx.Module):
@@ -63,7 +62,7 @@ class Seeing(nnx.Module):
 
 
 def seeing_loss(model: Seeing, batch: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
-    """Mean over images of the weighted losses, and each of them.
+    """Mean over images of the summed losses, and each of them.
 
     `batch` is that of vjax.data.sight.SightBatches. Objects are a yes or no each, background and
     ambient one of many; a state is nan where there is nothing to tell; pixels are those of the
@@ -84,8 +83,8 @@ def seeing_loss(model: Seeing, batch: dict[str, Array]) -> tuple[Array, dict[str
         "objects": optax.sigmoid_binary_cross_entropy(logits[:, :things], batch["objects"]).sum(-1),
         "background": ce(logits[:, things : things + grounds], batch["background"]),
         "ambient": ce(logits[:, things + grounds :], batch["ambient"]),
-        "state": STATE_WEIGHT * off.sum((1, 2)),
-        "pixels": PIXEL_WEIGHT * jnp.square(pixels - cells).mean((1, 2)),
+        "state": off.sum((1, 2)),
+        "pixels": jnp.square(pixels - cells).mean((1, 2)),
     }
     parts = {name: part.mean() for name, part in parts.items()}
     return sum(parts.values()), parts

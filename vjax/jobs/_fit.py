@@ -1,0 +1,156 @@
+"""The steps of a run: state, checkpoints, metrics and the loop, put together once for every job."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from vjax.checkpoints import Checkpoints
+from vjax.config import Config, to_dict
+from vjax.console import UserError, progress, say
+from vjax.data import device
+from vjax.data.pipeline import batches
+from vjax.families.spec import VideoSpec
+from vjax.jobs._model import dtype_of
+from vjax.sharding import make_mesh, replicate, shardings_of
+from vjax.train import loop, optimizer
+from vjax.train.metrics import Metrics
+from vjax.train.step import TrainState, make_step
+
+
+def make_tools(
+    config: Config, trainable: nnx.State, groups: Sequence[str] = ()
+) -> tuple[optax.GradientTransformation, optax.Schedule, Mesh]:
+    """Optimiser, learning rate and mesh: what a config may ask for in vain, so before any work.
+
+    Args:
+      groups: `REGEX=MULTIPLIER` of the learning rate, before those of optim.groups.
+
+    Raises:
+      UserError: optim.groups that match nothing, or a mesh larger than the machine.
+    """
+    options = config.optim
+    lr = optimizer.schedule(
+        options.schedule, lr=options.lr, steps=config.train.steps, warmup=options.warmup
+    )
+    try:
+        tx = optimizer.make(
+            trainable,
+            lr,
+            b1=options.b1,
+            b2=options.b2,
+            eps=options.eps,
+            weight_decay=options.weight_decay,
+            clip_norm=options.clip_norm,
+            groups=(*groups, *options.groups),
+        )
+        return tx, lr, make_mesh(**to_dict(config)["mesh"])
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def fit(
+    config: Config,
+    workdir: Path,
+    make_batch: Callable[[int], dict[str, np.ndarray]],
+    parts: tuple[nnx.GraphDef, nnx.State, nnx.State],
+    video: VideoSpec,
+    tx: optax.GradientTransformation,
+    lr: optax.Schedule,
+    mesh: Mesh,
+    *,
+    began: float | None = None,
+) -> tuple[TrainState, float]:
+    """Takes the steps that are left, from the newest checkpoint on.
+
+    Args:
+      make_batch: batch i, a pure function of i.
+      parts: graphdef, trainable and frozen variables; these start values are left as they are.
+      video: saved beside the weights.
+      began: `time.perf_counter()` from which on the run's time counts; now if None.
+
+    Returns:
+      The state after the last step, and the run's seconds over all sittings.
+    """
+    began = time.perf_counter() if began is None else began
+    graphdef, trainable, frozen = parts
+    with jax.set_mesh(mesh):
+        frozen = replicate(mesh, frozen)
+        trainable = jax.tree.map(jnp.copy, trainable)  # the step donates
+        state = replicate(mesh, TrainState(trainable, tx.init(trainable), jnp.zeros((), jnp.int32)))
+        checkpoints = Checkpoints(
+            workdir / "checkpoints",
+            max_to_keep=config.checkpoint.max_to_keep,
+            save_interval=config.checkpoint.every,
+        )
+        seen, before = 0, 0.0
+        start = checkpoints.latest_step() or 0
+        if start:
+            saved = checkpoints.restore(
+                start, like={"trainable": state.trainable, "optimizer": state.optimizer}
+            )
+            at = replicate(mesh, jnp.asarray(start, jnp.int32))
+            state = TrainState(saved.trainable, saved.optimizer, at)
+            seen, before = saved.counters["items_seen"], saved.counters.get("seconds", 0.0)
+            say(f"resuming after step {start} of {config.train.steps}")
+        one = make_step(
+            graphdef,
+            tx,
+            dtype=dtype_of(config),
+            remat=config.train.remat,
+            accumulate=config.train.accumulate,
+            seed=config.seed,
+            dropout=config.lora.dropout > 0,
+        )
+        step = jax.jit(one, donate_argnums=0, out_shardings=(shardings_of(state), None))
+        items_a_step = config.train.batch_size * config.train.accumulate
+
+        def save(done: int, state: TrainState, last: bool):
+            counters = {
+                "step": done,
+                "next_batch": done,
+                "seed": config.seed,
+                "items_seen": seen + (done - start) * items_a_step,
+                "seconds": before + time.perf_counter() - began,
+            }
+            force = last and (config.checkpoint.save_on_exit or done == config.train.steps)
+            about = {"config": to_dict(config), "video_spec": dataclasses.asdict(video)}
+            checkpoints.save(done, state.trainable, state.optimizer, counters, about, force=force)
+            if last:
+                checkpoints.wait()
+
+        metrics = Metrics(workdir, start)
+        try:
+            with (
+                checkpoints,
+                progress(total=config.train.steps, initial=start, desc="train", unit="step") as bar,
+            ):
+                state = loop.fit(
+                    state,
+                    lambda state, batch: step(state, frozen, batch),
+                    batches(
+                        make_batch, start, config.train.steps, threads=config.data.read_threads
+                    ),
+                    start=start,
+                    stop=config.train.steps,
+                    put=lambda batch: device.put(batch, mesh, stacked=config.train.accumulate > 1),
+                    save=save,
+                    metrics=metrics,
+                    lr=lambda n: float(lr(n)),
+                    bar=bar,
+                    log_every=config.train.log_every,
+                    save_every=config.checkpoint.every,
+                )
+        except loop.Stopped as stopped:
+            at = checkpoints.latest_step() or 0
+            raise UserError(f"{stopped}; the same command goes on after step {at}") from stopped
+        finally:
+            metrics.close()
+    return state, before + time.perf_counter() - began
