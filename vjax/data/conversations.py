@@ -75,8 +75,8 @@ def reading(scene: Scene, rng: np.random.Generator) -> list[Prompt]:
 def echo(rng: np.random.Generator) -> list[Prompt]:
     """Numerals to repeat or to pick, of nothing and without frames.
 
-    Any language model can say them. One that never did has to turn its hidden states over to learn
-    it, and forgets the rest: measured, see docs/results/sf2t.md.
+    Any language model can say them. In one trial a base that never had was at a mean loss of 3.2
+    over its first 100 steps of SF2T, and its scene answers fell to chance while it learnt to.
     """
     length = int(rng.choice(ECHOED, p=(0.4, 0.2, 0.2, 0.2)))
     drawn = {",".join(map(str, 1 + rng.permutation(5)[:length])) for _ in range(40)}
