@@ -158,7 +158,9 @@ def test_the_table_printed_at_start_is_what_changed(parsed, tmp_path, trainable)
     start = {state: copies(getattr(loaded, state)) for state in ("trainable", "frozen")}
     table = [line.split() for line in _model.parameter_table(loaded).splitlines()[2:]]
     make_batch, _ = train.make_batches(config, _corpus.prepare(config), loaded)
-    end = train.train(config, tmp_path, make_batch, loaded, *train.make_tools(config, loaded))
+    parts = (loaded.graphdef, loaded.trainable, loaded.frozen)
+    tools = train.make_tools(config, loaded.trainable)
+    end, _ = train.fit(config, tmp_path, make_batch, parts, loaded.video, *tools)
     after = copies(end.trainable)
     assert after.keys() == start["trainable"].keys()
     assert not [name for name, x in after.items() if np.array_equal(x, start["trainable"][name])]
