@@ -2,8 +2,8 @@
 
   ./launch/local python -m vjax.main --config=experiments/tiny_base.py --job=pretrain
 
-About an hour and a quarter on two CPU cores. The folder runs/tiny_base-default/model takes the place of
-vjax/presets/vjax-tiny.
+About an hour on two CPU cores; the same command again goes on after a stop. The folder
+runs/tiny_base-default/model takes the place of vjax/presets/vjax-tiny.
 """
 
 from vjax.config import defaults

@@ -29,24 +29,22 @@ def with_rehearsal(shape: Shape, rehearsal: Rehearsal, count: int) -> Shape:
 
 
 class Lengths:
-    """Tokens of an item, looked up by its wording: rendering one of a kind tells them all."""
+    """Tokens of an item: of its wording, known from rendering one of a kind, and of its answer."""
 
     def __init__(self, chat: Chat, clip_of: Callable[[str], Clip]):
-        self.chat, self.clip_of, self.known = chat, clip_of, {}
+        self.chat, self.clip_of = chat, clip_of
+        self.questions: dict[tuple, int] = {}
+        self.answers: dict[str, int] = {}
 
     def __call__(self, item: FragmentItem) -> int:
-        record = item.record
-        kind = (
-            record.task,
-            record.variant,
-            record.form,
-            record.template,
-            record.M,
-            len(record.options),
-        )
-        if kind not in self.known:
-            self.known[kind] = len(self.chat.encode(item.prompt(self.clip_of)).tokens)
-        return self.known[kind]
+        r = item.record
+        kind = (r.task, r.variant, r.form, r.template, r.M, len(r.options))
+        if kind not in self.questions:
+            asked = self.chat.encode(item.prompt(self.clip_of), with_answer=False)
+            self.questions[kind] = len(asked.tokens)
+        if r.answer not in self.answers:
+            self.answers[r.answer] = len(self.chat.candidate(r.answer))
+        return self.questions[kind] + self.answers[r.answer]
 
 
 @dataclasses.dataclass(frozen=True)
