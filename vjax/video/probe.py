@@ -13,6 +13,9 @@ from vjax.video.frames import content_hash, video_id
 
 _TEXT_FORMATS = {"tty", "hls", "dash", "concat", "sdp"}  # FFmpeg opens text as these
 
+# titles in odd encodings are no reason to refuse a clip; PyAV 19 has no such switch any more
+_METADATA = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -77,7 +80,7 @@ def open_video(path: Path):
     try:
         # "file:" keeps colons in names from being protocols; a playlist may open nothing else.
         only_files = {"protocol_whitelist": "file"}
-        container = av.open(f"file:{path}", options=only_files, metadata_errors="replace")
+        container = av.open(f"file:{path}", options=only_files, **_METADATA)
     except av.error.FFmpegError as error:
         with open(path, "rb") as file:
             if file.read(8)[4:] == b"ftyp":
