@@ -12,9 +12,12 @@ import numpy as np
 
 from vjax.data.collate import to_model_size
 from vjax.data.items import rows_at_fps, scene_prompt
-from vjax.fragments.common import draw_jitter, jittered
+from vjax.fragments.common import MCQ_INSTRUCTION, draw_jitter, jittered, lettered
+from vjax.fragments.consistency import INSTRUCTION as YES_NO_INSTRUCTION
+from vjax.fragments.record import LETTERS
 from vjax.prompts import Prompt
 from vjax.video.frames import Clip
+from vjax.video.rng import pick
 from vjax.video.world import differences, motion, questions
 from vjax.video.world.scene import Scene
 
@@ -34,7 +37,6 @@ RECOGNISE = (
 )  # fmt: skip
 ECHOED = (1, 3, 4, 5)  # numerals in a row
 SAY = ("Say", "Repeat", "Write", "Copy")
-YES_NO_INSTRUCTION = "Answer yes or no."
 APART = 0.4  # seconds between two moments that are compared
 IN_CAPTION = ("action", "effect", "speed", "colour", "shape", "other_colour", "other_shape", "side")
 CHOICE_SHARE = 0.5
@@ -81,10 +83,10 @@ def echo(rng: np.random.Generator) -> list[Prompt]:
     length = int(rng.choice(ECHOED, p=(0.4, 0.2, 0.2, 0.2)))
     drawn = {",".join(map(str, 1 + rng.permutation(5)[:length])) for _ in range(40)}
     some = [sorted(drawn)[n] for n in rng.permutation(len(drawn))[: int(rng.integers(3, 6))]]
-    answer = some[int(rng.integers(len(some)))]
+    answer = pick(rng, some)
     if rng.random() < CHOICE_SHARE:
         return [scene_prompt((f"Which is {answer}?", some, some.index(answer)), ())]
-    return [Prompt((("text", f"{SAY[int(rng.integers(len(SAY)))]} {answer}."),), (), answer)]
+    return [scene_prompt((f"{pick(rng, SAY)} {answer}.", (), answer), ())]
 
 
 def yes_no(
@@ -98,8 +100,7 @@ def yes_no(
     answer, ask = "Yes" if so else "No", ""
     if rng.random() < CHOICE_SHARE:
         options = ("Yes", "No") if rng.random() < 0.5 else ("No", "Yes")
-        choice = scene_prompt(("", options, options.index(answer)), ())
-        answer, ask = choice.answer, choice.parts[-1][1]
+        answer, ask = LETTERS[options.index(answer)], f"{lettered(options)}\n{MCQ_INSTRUCTION}"
     elif rng.random() < 0.5:
         ask = "\n" + YES_NO_INSTRUCTION
     parts = [("frame", n) for n in range(len(frames))] + [("text", text)]
@@ -144,9 +145,9 @@ def recognising(clip: SceneClip, other: SceneClip, rng: np.random.Generator) -> 
     elif far and clip.scene.speed != "frozen":
         view = clip.frames[int(rng.choice(far))]
     else:
-        view = other.frames[int(rng.integers(len(other.frames)))]
+        view = pick(rng, other.frames)
     frames, view = [clip.frames[row] for row in rows], jittered(view, draw_jitter(rng))
-    return [yes_no(RECOGNISE[int(rng.integers(len(RECOGNISE)))], so, frames, view, rng)]
+    return [yes_no(pick(rng, RECOGNISE), so, frames, view, rng)]
 
 
 def naming(clip: SceneClip, rng: np.random.Generator) -> list[Prompt]:
@@ -157,57 +158,44 @@ def naming(clip: SceneClip, rng: np.random.Generator) -> list[Prompt]:
     return [Prompt(tuple(parts), (jittered(clip.frames[row], draw_jitter(rng)),), answer)]
 
 
-def conversation(
-    clip: SceneClip, other: SceneClip, fps: float, rng: np.random.Generator
-) -> list[Prompt]:
+def watching(clip: SceneClip, fps: float, rng: np.random.Generator) -> list[Prompt]:
     """Frames at `fps` from a drawn start, then a caption and a question, or two questions.
-
-    A share of conversations is `reading`, `comparing`, `recognising`, `naming` or `echo` instead.
 
     A question comes with four options and is answered by a letter, or comes alone and is answered
     in words.
     """
     scene = clip.scene
-    kinds = {
-        "reading": READING_SHARE,
-        "comparing": COMPARING_SHARE * (scene.speed != "frozen"),
-        "recognising": RECOGNISING_SHARE,
-        "naming": NAMING_SHARE,
-        "echo": ECHO_SHARE,
-    }
-    kind = rng.choice([*kinds, "video"], p=[*kinds.values(), 1 - sum(kinds.values())])
-    if kind == "reading":
-        return reading(scene, rng)
-    if kind == "comparing":
-        return comparing(clip, rng)
-    if kind == "recognising":
-        return recognising(clip, other, rng)
-    if kind == "naming":
-        return naming(clip, rng)
-    if kind == "echo":
-        return echo(rng)
     most = int(rng.integers(FRAMES[0], FRAMES[1] + 1))
     length = clip.time[-1] - clip.time[0]
     rows = rows_at_fps(
         clip.time, fps, most, start=float(rng.uniform(0, max(0.0, length - (most - 1) / fps)))
     )
-    frames = [clip.frames[row] for row in rows]
-    asked: list[tuple[str, Sequence[str] | None, int | str]] = []
+    asked: list[tuple[str, Sequence[str], int | str]] = []
     tasks = questions.tasks(scene)
     if rng.random() < CAPTION_SHARE or len(tasks) < 2:
         question, answer = questions.caption(scene, rng)
-        asked.append((question, None, answer))
+        asked.append((question, (), answer))
     for n in rng.permutation(len(tasks))[: 2 - len(asked)]:
         question, options, right = questions.scene_question(scene, tasks[n], rng)
         choice = rng.random() < CHOICE_SHARE
-        asked.append((question, options, right) if choice else (question, None, options[right]))
-    turns = []
-    for n in rng.permutation(len(asked)):
-        question, options, answer = asked[n]
-        shown = frames if not turns else []
-        if options is not None:
-            turns.append(scene_prompt((question, options, answer), shown))
-        else:
-            parts = [("frame", k) for k in range(len(shown))] + [("text", question)]
-            turns.append(Prompt(tuple(parts), tuple(shown), answer))
-    return turns
+        asked.append((question, options, right) if choice else (question, (), options[right]))
+    first, *later = (asked[n] for n in rng.permutation(len(asked)))
+    shown = [clip.frames[row] for row in rows]
+    return [scene_prompt(first, shown), *(scene_prompt(question, ()) for question in later)]
+
+
+def conversation(
+    clip: SceneClip, other: SceneClip, fps: float, rng: np.random.Generator
+) -> list[Prompt]:
+    """A conversation of one of the kinds, each in its share; most are `watching`."""
+    moves = clip.scene.speed != "frozen"
+    kinds = {
+        "reading": (READING_SHARE, lambda: reading(clip.scene, rng)),
+        "comparing": (COMPARING_SHARE * moves, lambda: comparing(clip, rng)),
+        "recognising": (RECOGNISING_SHARE, lambda: recognising(clip, other, rng)),
+        "naming": (NAMING_SHARE, lambda: naming(clip, rng)),
+        "echo": (ECHO_SHARE, lambda: echo(rng)),
+    }
+    shares = [share for share, _ in kinds.values()]
+    kind = rng.choice([*kinds, "watching"], p=[*shares, 1 - sum(shares)])
+    return watching(clip, fps, rng) if kind == "watching" else kinds[kind][1]()

@@ -11,7 +11,7 @@ from vjax.data.plan import TrainPlan
 from vjax.data.rehearsal import Rehearsal
 from vjax.prompts.chat import Chat
 from vjax.video.frames import Clip
-from vjax.video.rng import philox
+from vjax.video.rng import philox, pick
 
 ROW_TOKENS = 128
 
@@ -94,6 +94,6 @@ class FragmentBatches:
         prompt = item.prompt(self.plan.clip_of)
         if self.shuffle_labels:
             rng = philox("shuffle_labels", self.plan.cfg.seed, item.id)
-            answer = prompt.candidates[int(rng.integers(len(prompt.candidates)))]
+            answer = pick(rng, prompt.candidates)
             prompt = dataclasses.replace(prompt, answer=answer)
         return prompt

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from vjax.fragments import Record, render
+from vjax.fragments.common import MCQ_INSTRUCTION, lettered
 from vjax.fragments.record import LETTERS
 from vjax.prompts import Prompt
 from vjax.video.frames import Clip
@@ -72,13 +73,17 @@ def rows_at_fps(time: np.ndarray, fps: float, most: int, start: float = 0.0) -> 
     return (np.searchsorted(time, wanted + 1e-6, side="right") - 1).tolist()
 
 
-def scene_prompt(question: tuple[str, Sequence[str], int], frames: Sequence[np.ndarray]) -> Prompt:
-    """A question with up to five options after its frames; the answer is a letter."""
+def scene_prompt(
+    question: tuple[str, Sequence[str], int | str], frames: Sequence[np.ndarray]
+) -> Prompt:
+    """A question (text, options, answer) after its frames.
+
+    With options, up to five, the answer is the index of one and is said by its letter; without, it
+    is a text.
+    """
     text, options, answer = question
     letters = LETTERS[: len(options)]
-    lines = "".join(
-        f"\n{letter}. {option}" for letter, option in zip(letters, options, strict=True)
-    )
-    parts = [("frame", n) for n in range(len(frames))]
-    parts.append(("text", f"{text}{lines}\nAnswer with the letter."))
-    return Prompt(tuple(parts), tuple(frames), letters[answer], tuple(letters), tuple(options))
+    if options:
+        text, answer = f"{text}{lettered(options)}\n{MCQ_INSTRUCTION}", letters[answer]
+    parts = [("frame", n) for n in range(len(frames))] + [("text", text)]
+    return Prompt(tuple(parts), tuple(frames), answer, tuple(letters), tuple(options))

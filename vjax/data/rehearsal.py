@@ -14,7 +14,7 @@ from vjax.data.items import rows_at_fps, scene_prompt
 from vjax.prompts import Prompt
 from vjax.prompts.chat import Chat, Encoded
 from vjax.video.frames import Clip
-from vjax.video.rng import philox
+from vjax.video.rng import philox, pick
 
 MOST_OPTIONS = 4
 
@@ -40,12 +40,8 @@ class RehearsalItem:
         room = max(0.0, float(time[-1] - time[0]) - (self.frames - 1) / self.fps)
         rows = rows_at_fps(time, self.fps, self.frames, start=self.start * room)
         frames = [clip.frames[row] for row in rows]
-        if self.options:
-            return dataclasses.replace(
-                scene_prompt((self.text, self.options, 0), frames), answer=""
-            )
-        parts = [("frame", n) for n in range(len(frames))] + [("text", self.text)]
-        return Prompt(tuple(parts), tuple(frames), "")
+        asked = scene_prompt((self.text, self.options, 0 if self.options else ""), frames)
+        return dataclasses.replace(asked, answer="")
 
 
 def rehearsal_items(
@@ -55,7 +51,7 @@ def rehearsal_items(
     items = []
     for n in range(count):
         rng = philox("rehearsal", seed, n)
-        key = keys[int(rng.integers(len(keys)))]
+        key = pick(rng, keys)
         text, *options = questions[n % len(questions)].split("|")
         drawn = [options[k] for k in rng.permutation(len(options))[:MOST_OPTIONS]]
         items.append(RehearsalItem(key, text, tuple(drawn), float(rng.random()), frames, fps))

@@ -7,6 +7,7 @@ import numpy as np
 
 from vjax.data.collate import Shape, collate, micro_batches
 from vjax.data.conversations import RECOGNISE, SAY, YES_NO_INSTRUCTION, SceneClip, conversation
+from vjax.data.fragments import ROW_TOKENS
 from vjax.data.items import scene_prompt
 from vjax.fragments.record import LETTERS
 from vjax.prompts.chat import Chat, Encoded
@@ -15,7 +16,13 @@ from vjax.video.world import differences, questions
 from vjax.video.world.scene import Scene
 
 REDRAWS = 20  # of a conversation, before rows count as too short
+IMAGES_A_ROW = 4.75  # slots of the vision buffer
 MISSES = 6  # conversations in a row that find no room: the batch is full
+
+
+def batch_shape(rows: int, image_size: int, patches: int) -> Shape:
+    """The static shape of `rows` rows of conversations."""
+    return Shape(rows, ROW_TOKENS, round(IMAGES_A_ROW * rows), image_size, patches)
 
 
 @dataclasses.dataclass(frozen=True)

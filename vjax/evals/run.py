@@ -90,16 +90,22 @@ def evaluate(
     )
     results: dict[str, list[ItemResult]] = {suite: [] for suite in suites}
     for (suite, item), prompt, (scores, text) in zip(asked, prompts, answers, strict=True):
-        results[suite].append(result(item, suite, prompt, clip_of(item.key), scores, text))
+        results[suite].append(result(item, suite, prompt, clip_of, scores, text))
     return results
 
 
 def result(
-    item: Item, suite: str, prompt: Prompt, clip: Clip, scores: np.ndarray, generated: str
+    item: Item,
+    suite: str,
+    prompt: Prompt,
+    clip_of: Callable[[str], Clip],
+    scores: np.ndarray,
+    generated: str,
 ) -> ItemResult:
     """What scoring one item gave."""
     if isinstance(item, FragmentItem):
         return score_record(item.record, suite=suite, scores=scores, generated=generated)
+    clip = clip_of(item.key)
     rows = item.rows(clip)
     return score(
         id=item.id,

@@ -118,6 +118,12 @@ def finish(
     )
 
 
+def lettered(options: Sequence[str]) -> str:
+    """The options, a line each under its letter; a line break comes before each."""
+    letters = LETTERS[: len(options)]
+    return "".join(f"\n{a}. {text}" for a, text in zip(letters, options, strict=True))
+
+
 def layout(
     record: Record,
     frames: Sequence[np.ndarray],
@@ -135,8 +141,7 @@ def layout(
         parts.append(("image", len(frames)))
         frames = [*frames, query]
     if record.form == "mcq":
-        lines = [f"\n{a}. {text}" for a, text in zip(LETTERS, record.options, strict=False)]
-        parts.append(("text", "".join(lines)))
+        parts.append(("text", lettered(record.options)))
     instruction = MCQ_INSTRUCTION if record.form == "mcq" else short_instruction
     parts.append(("text", "\n" + instruction))
     return Prompt(

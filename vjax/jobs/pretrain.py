@@ -15,11 +15,11 @@ from vjax.checkpoints import Checkpoints
 from vjax.config import Config
 from vjax.console import progress, say, table
 from vjax.data import sight
-from vjax.data.collate import Shape, to_model_size
+from vjax.data.collate import to_model_size
 from vjax.data.conversations import SceneClip
 from vjax.data.fragments import ROW_TOKENS
 from vjax.data.items import SceneItem
-from vjax.data.scenes import SceneBatches, vocabulary
+from vjax.data.scenes import SceneBatches, batch_shape, vocabulary
 from vjax.evals.run import evaluate
 from vjax.evals.statistics import wilson
 from vjax.families import read_spec
@@ -60,10 +60,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
             model.tower = see(config, model.tower, base)
     spec = model.spec
     graphdef, trainable, frozen = nnx.split(model, nnx.Param, ...)
-    shape = Shape(
-        config.train.batch_size, ROW_TOKENS, round(4.75 * config.train.batch_size),
-        spec.vision.image_size, spec.vision.patches,
-    )  # fmt: skip
+    shape = batch_shape(config.train.batch_size, spec.vision.image_size, spec.vision.patches)
     make_batch = SceneBatches(
         base, chat, shape, spec.pad_token_id, options.fps, config.seed, options.letter_weight
     )

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from vjax.config import Config, to_dict
 from vjax.console import UserError, say, table
-from vjax.data.collate import Shape
 from vjax.data.conversations import SceneClip
 from vjax.data.fragments import ROW_TOKENS, FragmentBatches, Lengths, with_rehearsal
 from vjax.data.plan import TrainPlan
-from vjax.data.scenes import SceneBatches
+from vjax.data.scenes import SceneBatches, batch_shape
 from vjax.evals import summary
 from vjax.evals.items import ItemResult
 from vjax.evals.report import write_report
@@ -106,8 +105,7 @@ def make_batches(
     if not keys:
         raise UserError("train.questions=scenes needs procedural clips (data.procedural_clips)")
     clips = [SceneClip.of(corpus.scenes[k], corpus.clip_of(k), video.image_size) for k in keys]
-    rows = options.batch_size
-    shape = Shape(rows, ROW_TOKENS, round(4.75 * rows), video.image_size, chat.patches)
+    shape = batch_shape(options.batch_size, video.image_size, chat.patches)
     made = SceneBatches(
         clips, chat, shape, pad, video.fps, config.seed, accumulate=options.accumulate
     )

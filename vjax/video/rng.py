@@ -7,8 +7,12 @@ the order in which items are made or on the machine.
 import hashlib
 import json
 import operator
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 
 def philox(*key: str | int) -> np.random.Generator:
@@ -29,6 +33,11 @@ def philox(*key: str | int) -> np.random.Generator:
     parts = [part if isinstance(part, str) else _integer(part) for part in key]
     digest = hashlib.blake2b(json.dumps(parts).encode("ascii"), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=np.frombuffer(digest, "<u8")))
+
+
+def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
+    """One of the options, uniform."""
+    return options[int(rng.integers(len(options)))]
 
 
 def _integer(part: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vjax.video.rng import pick
 from vjax.video.world import questions
 from vjax.video.world.motion import Timeline
 from vjax.video.world.scene import Scene
@@ -92,8 +93,8 @@ def difference_question(
 ) -> tuple[str, str]:
     """(question, answer) about frame `b` against frame `a`; facts come in a drawn order."""
     facts = differences(scene, t, a, b)
-    said = [facts[k][0].upper() + facts[k][1:] + "." for k in rng.permutation(len(facts))]
-    return _ASK[int(rng.integers(len(_ASK)))], " ".join(said) or NOTHING
+    said = [questions.capitalised(facts[k]) + "." for k in rng.permutation(len(facts))]
+    return pick(rng, _ASK), " ".join(said) or NOTHING
 
 
 def yes_no_question(
@@ -105,12 +106,12 @@ def yes_no_question(
     """
     facts = differences(scene, t, a, b)
     if not facts or rng.random() < ANY_SHARE:
-        return _ANY[int(rng.integers(len(_ANY)))], bool(facts)
+        return pick(rng, _ANY), bool(facts)
     so = bool(rng.random() < 0.5)
     said = facts if so else [f for f in differences(scene, t, b, a) if f not in facts]
     if not said:  # what is turned is turned from either side
         said, so = facts, True
-    fact = said[int(rng.integers(len(said)))]
+    fact = pick(rng, said)
     subject, _, what = fact.partition(" is ")
     return f"Is {subject} {what}?", so
 
@@ -129,7 +130,7 @@ def things_question(
     named = [questions.a_thing(colour, shape) for _, colour, shape in seen]
     said = " and ".join(named) or "nothing"
     answer = f"{said} by a wall with {questions.WALL[scene.background]}."
-    return _THINGS[int(rng.integers(len(_THINGS)))], answer[0].upper() + answer[1:]
+    return pick(rng, _THINGS), questions.capitalised(answer)
 
 
 def vocabulary(scene: Scene) -> list[str]:

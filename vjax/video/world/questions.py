@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vjax.video.rng import pick
 from vjax.video.world import scene as scene_lib
 from vjax.video.world.scene import Scene
 
@@ -23,7 +24,7 @@ _DONE = {"push": "pushed", "pull": "pulled", "cover": "covered", "pass": "passed
 _EFFECT = {"trail": "leaves a trail", "melts": "melts", "grows": "grows", "fades": "fades",
            "breaks": "breaks", "paints": "changes colour", "nothing": "nothing"}  # fmt: skip
 WALL = {"clouds": "clouds", "stripes": "stripes", "checks": "checks", "gradient": "shades",
-         "bricks": "bricks", "dots": "dots", "wood": "wood"}  # fmt: skip
+        "bricks": "bricks", "dots": "dots", "wood": "wood"}  # fmt: skip
 _AMBIENT = {"candle": "a candle burns down", "bar": "a bar fills up", "sand": "sand piles up",
             "plant": "a plant sprouts", "glass": "water fills a glass",
             "drip": "paint drips down"}  # fmt: skip
@@ -91,7 +92,7 @@ def a_thing(colour: str, shape: str) -> str:
     return f"{'an' if colour == 'orange' else 'a'} {colour} {shape}"
 
 
-def _upper(text: str) -> str:
+def capitalised(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
@@ -110,11 +111,11 @@ def caption(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     """Draws (question, answer) that describes the whole scene in at most 26 words."""
     actor = a_thing(scene.actor_colour, scene.actor_shape)
     target = a_thing(scene.target_colour, scene.target_shape) if scene.target_shape else ""
-    question = _ASK_CAPTION[int(rng.integers(len(_ASK_CAPTION)))]
+    question = pick(rng, _ASK_CAPTION)
     if scene.speed == "frozen":
-        template = _STILL_CAPTIONS[int(rng.integers(len(_STILL_CAPTIONS)))]
+        template = pick(rng, _STILL_CAPTIONS)
         things = f"{actor} and {target}" if target else actor
-        return question, _upper(template.format(things=things, wall=WALL[scene.background]))
+        return question, capitalised(template.format(things=things, wall=WALL[scene.background]))
     act = f"{actor} {_DOES[scene.action]}"
     if scene.action not in ("drop", "turn"):
         act += f" {target}"
@@ -126,10 +127,10 @@ def caption(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
         effect += f" to {scene.paint_colour}"
     elif scene.effect == "nothing":
         effect = "nothing else happens to it"
-    template = _CAPTIONS[int(rng.integers(len(_CAPTIONS)))]
+    template = pick(rng, _CAPTIONS)
     return question, template.format(
-        act=act, Act=_upper(act), side=_SIDE[scene.direction], effect=effect,
-        Effect=_upper(effect), speed=scene.speed, wall=WALL[scene.background],
+        act=act, Act=capitalised(act), side=_SIDE[scene.direction], effect=effect,
+        Effect=capitalised(effect), speed=scene.speed, wall=WALL[scene.background],
         ambient=_AMBIENT[scene.ambient],
     )  # fmt: skip
 
@@ -152,7 +153,7 @@ def scene_question(
         "side": _SIDE[scene.direction], "background": WALL[scene.background],
         "ambient": _AMBIENT[scene.ambient],
     }[task]  # fmt: skip
-    template = _QUESTIONS[task][int(rng.integers(len(_QUESTIONS[task])))]
+    template = pick(rng, _QUESTIONS[task])
     question = template.format(
         does=_DOES[scene.action], done=_DONE[scene.action], shape=scene.actor_shape
     )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 
 import numpy as np
 
-from vjax.video import rng as rng_lib
+from vjax.video.rng import philox, pick
 
 VERSION = 3  # of the generator: raise it whenever the pixels or the truth of a seed change
 FPS = 12
@@ -85,11 +84,7 @@ def scene_rng(split: str, seed: int, stream: str) -> np.random.Generator:
         raise ValueError(f"unknown world split {split!r}: choose one of {', '.join(SPLITS)}")
     if seed < 0:
         raise ValueError(f"world seed must be 0 or more, got {seed}")
-    return rng_lib.philox("world", split, seed, stream)
-
-
-def _pick(rng: np.random.Generator, options: typing.Sequence[str]) -> str:
-    return options[int(rng.integers(len(options)))]
+    return philox("world", split, seed, stream)
 
 
 def sample_scene(seed: int, split: str = "train", *, speed: str | None = None) -> Scene:
@@ -100,14 +95,14 @@ def sample_scene(seed: int, split: str = "train", *, speed: str | None = None) -
     if speed is not None and speed not in SPEEDS:
         raise ValueError(f"unknown speed {speed!r}: choose one of {', '.join(SPEEDS)}")
     rng = scene_rng(split, seed, "scene")
-    action = _pick(rng, ACTIONS)
-    effect = _pick(rng, COVER_EFFECTS if action == "cover" else EFFECTS)
-    drawn = _pick(rng, ("slow", "normal", "fast"))
+    action = pick(rng, ACTIONS)
+    effect = pick(rng, COVER_EFFECTS if action == "cover" else EFFECTS)
+    drawn = pick(rng, ("slow", "normal", "fast"))
     if rng.random() < FROZEN_SHARE and split in ("base", "base_eval"):
         drawn = "frozen"
     actor_colour, target_colour, paint_colour = rng.permutation(list(COLOURS))[:3].tolist()
-    actor_shape, target_shape = _pick(rng, SHAPES), _pick(rng, SHAPES)
-    direction = _pick(rng, ("left", "right"))
+    actor_shape, target_shape = pick(rng, SHAPES), pick(rng, SHAPES)
+    direction = pick(rng, ("left", "right"))
     if action == "turn":
         direction = "place"
     if action == "drop" or (action == "cover" and rng.random() < 0.4):
@@ -118,6 +113,6 @@ def sample_scene(seed: int, split: str = "train", *, speed: str | None = None) -
         split=split, seed=seed, action=action, effect=effect, speed=speed or drawn, asked=speed,
         actor_colour=actor_colour, actor_shape="lid" if action == "cover" else actor_shape,
         target_colour=target_colour, target_shape=target_shape, paint_colour=paint_colour,
-        direction=direction, background=_pick(rng, BACKGROUNDS), ambient=_pick(rng, AMBIENTS),
+        direction=direction, background=pick(rng, BACKGROUNDS), ambient=pick(rng, AMBIENTS),
         fps=FPS, n_frames=int(rng.integers(24, 31)),
     )  # fmt: skip
