@@ -10,6 +10,7 @@ from flax import nnx
 
 from tests.jobs.conftest import losses
 from vjax.checkpoints import Checkpoints
+from vjax.console import UserError
 from vjax.evals.summary import read_results
 from vjax.jobs import _corpus, _model, train
 from vjax.models import lora
@@ -96,6 +97,19 @@ def test_without_saving_on_exit_the_message_names_the_older_checkpoint(
     )
 
 
+@pytest.mark.parametrize(
+    "flag, said",
+    [
+        ("--config.rehearsal.questions=()", "rehearsal.share is 0.5 and rehearsal.questions is"),
+        (f"--config.rehearsal.questions=({'What is it? ' * 60!r},)", "does not fit a row of 128"),
+    ],
+)
+def test_a_rehearsal_that_cannot_be_is_an_error_of_the_user(parsed, tmp_path, flag, said):
+    config = parsed(tmp_path, "--config.rehearsal.share=0.5", flag).config
+    with pytest.raises(UserError, match=said):
+        train.make_batches(config, _corpus.prepare(config), _model.load(config))
+
+
 # ---- a workdir that is there
 
 
@@ -158,9 +172,8 @@ def test_the_table_printed_at_start_is_what_changed(parsed, tmp_path, trainable)
     start = {state: copies(getattr(loaded, state)) for state in ("trainable", "frozen")}
     table = [line.split() for line in _model.parameter_table(loaded).splitlines()[2:]]
     make_batch, _ = train.make_batches(config, _corpus.prepare(config), loaded)
-    parts = (loaded.graphdef, loaded.trainable, loaded.frozen)
     tools = train.make_tools(config, loaded.trainable)
-    end, _ = train.fit(config, tmp_path, make_batch, parts, loaded.video, *tools)
+    end, _ = train.fit(config, tmp_path, make_batch, loaded.parts, loaded.video, *tools)
     after = copies(end.trainable)
     assert after.keys() == start["trainable"].keys()
     assert not [name for name, x in after.items() if np.array_equal(x, start["trainable"][name])]

@@ -42,8 +42,12 @@ class Loaded:
     trainable: nnx.State
     frozen: nnx.State
 
+    @property
+    def parts(self) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+        return self.graphdef, self.trainable, self.frozen
+
     def model(self) -> VideoLLM:
-        return nnx.merge(self.graphdef, self.trainable, self.frozen)
+        return nnx.merge(*self.parts)
 
 
 def load(config: Config) -> Loaded:

@@ -1,7 +1,7 @@
 """What the base model answers to ordinary questions about the training clips."""
 
 from vjax.config import Config
-from vjax.console import progress
+from vjax.console import UserError, progress
 from vjax.data.rehearsal import Rehearsal, rehearsal_items
 from vjax.generate import ask
 from vjax.jobs._corpus import Corpus
@@ -11,8 +11,14 @@ NEW_TOKENS = 32  # of an answer in words
 
 
 def make(config: Config, corpus: Corpus, loaded: Loaded) -> Rehearsal:
-    """Asks config.rehearsal.questions, before any training."""
+    """Asks config.rehearsal.questions, before any training.
+
+    Raises:
+      UserError: no questions.
+    """
     options = config.rehearsal
+    if not options.questions:
+        raise UserError(f"rehearsal.share is {options.share:g} and rehearsal.questions is empty")
     items = rehearsal_items(
         [key for keys in corpus.train.values() for key in keys],
         options.questions,
@@ -25,7 +31,7 @@ def make(config: Config, corpus: Corpus, loaded: Loaded) -> Rehearsal:
     with progress(total=len(items), desc="rehearsal", unit="question") as bar:
         answers = ask(
             prompts,
-            (loaded.graphdef, loaded.trainable, loaded.frozen),
+            loaded.parts,
             loaded.chat,
             image_size=loaded.video.image_size,
             pad_token_id=loaded.spec.pad_token_id,

@@ -54,8 +54,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     clock.phase("evaluate before")
     make_batch, lost = make_batches(config, corpus, loaded)
     clock.phase("plan")
-    parts = (loaded.graphdef, loaded.trainable, loaded.frozen)
-    state, _ = fit(config, workdir, make_batch, parts, loaded.video, *tools)
+    state, _ = fit(config, workdir, make_batch, loaded.parts, loaded.video, *tools)
     clock.phase("train")
     after = score(config, workdir, suites, loaded, state.trainable, corpus, "after")
     clock.phase("evaluate after")
@@ -96,7 +95,10 @@ def make_batches(
         count = round(config.rehearsal.share * options.batch_size)
         rehearsal = _rehearsal.make(config, corpus, loaded) if count else None
         if rehearsal is not None:
-            shape = with_rehearsal(shape, rehearsal, count)
+            try:
+                shape = with_rehearsal(shape, rehearsal, count)
+            except ValueError as error:
+                raise UserError(str(error)) from error
         made = FragmentBatches(
             plan, chat, shape, pad, options.accumulate, shuffle, rehearsal, count
         )
