@@ -173,8 +173,8 @@ class Pretrain:
     width: Positive = 128
     tower_layers: Positive = 4
     decoder_layers: Positive = 5
-    heads: Positive = 2
-    kv_heads: Positive = 1
+    heads: Positive = 4
+    kv_heads: Positive = 2
     ffn: Positive = 384  # of the decoder; the tower's is 4 times the width
     image_size: Positive = 48
     patch_size: Positive = 16
@@ -182,7 +182,8 @@ class Pretrain:
     tower_steps: Count = 2000  # of the first stage: seeing single frames
     tower_batch_size: Positive = 192
     tower_lr: AboveZero = 3e-3
-    tower_multiplier: NotNegative = 0.3  # of the tower's learning rate in the second stage
+    reading_steps: Count = 2000  # of the second stage: the decoder reads words
+    tower_multiplier: NotNegative = 0.3  # of the tower's learning rate in the third stage
     letter_weight: AboveZero = 3.0  # loss weight of option letters, Yes and No
 
 

@@ -9,7 +9,7 @@ from flax import nnx
 from vjax.data.sight import STATE
 from vjax.families.spec import TowerSpec
 from vjax.models.vit import Tower
-from vjax.train.tower import Seeing, seeing_loss, train_tower
+from vjax.train.tower import TEMPERATURE, Seeing, contrast, seeing_loss, train_tower
 
 CLASSES = (5, 3, 2)
 
@@ -23,6 +23,7 @@ def batch(seed=0, n=6):
         "ambient": rng.integers(0, 2, n).astype(np.int32),
         "asked": rng.integers(0, 6, (n, 3)).astype(np.int32),
         "state": rng.random((n, 3, STATE)).astype(np.float32),
+        "moment": np.arange(n, dtype=np.int32) // 2,
     }
 
 
@@ -66,3 +67,16 @@ def test_the_tower_learns_one_batch_by_heart(tower):
         on_step=lambda n, parts: seen.append(sum(float(part) for part in parts.values())),
     )  # fmt: skip
     assert len(seen) == 40 and seen[-1] < 0.6 * seen[0]
+
+
+def test_the_contrast_is_the_supervised_one_of_the_paper():
+    """Equation 2 of arXiv 2004.11362, written out."""
+    rng = np.random.default_rng(0)
+    vectors, label = rng.normal(size=(7, 5)).astype(np.float32), np.array([0, 0, 1, 1, 1, 2, 2])
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    want = []
+    for i in range(7):
+        e = {a: np.exp(unit[i] @ unit[a] / TEMPERATURE) for a in range(7) if a != i}
+        own = [a for a in e if label[a] == label[i]]
+        want.append(-np.mean([np.log(e[p] / sum(e.values())) for p in own]))
+    np.testing.assert_allclose(contrast(jnp.asarray(vectors), jnp.asarray(label)), want, rtol=1e-5)

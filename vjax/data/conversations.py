@@ -6,14 +6,14 @@ what SF2T has to teach (a test reads the prompts).
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from vjax.data import words
 from vjax.data.collate import to_model_size
 from vjax.data.items import rows_at_fps, scene_prompt
-from vjax.fragments.common import MCQ_INSTRUCTION, draw_jitter, jittered, lettered
-from vjax.fragments.consistency import INSTRUCTION as YES_NO_INSTRUCTION
+from vjax.fragments.common import draw_jitter, jittered
 from vjax.fragments.record import LETTERS
 from vjax.prompts import Prompt
 from vjax.video.frames import Clip
@@ -23,22 +23,15 @@ from vjax.video.world.scene import Scene
 
 FRAMES = (3, 6)
 CAPTION_SHARE = 0.75
-READING_SHARE = 0.1
-COMPARING_SHARE = 0.3
-RECOGNISING_SHARE = 0.06
-NAMING_SHARE = 0.1
-ECHO_SHARE = 0.06
-YES_NO_SHARE = 0.5  # of comparisons; the others are described
-SAME_SHARE = 0.2  # of comparisons: one moment seen twice
-RECOGNISED = (2, 5)  # moments shown, the upper bound left out
-RECOGNISE = (
-    "Do you see this in the video?", "Is this in the video?", "Does the video show this?",
-    "Is this seen in the video?", "Does this come from the video?",
-)  # fmt: skip
-ECHOED = (1, 3, 4, 5)  # numerals in a row
-SAY = ("Say", "Repeat", "Write", "Copy")
+WORDS_SHARE = 0.12
+COMPARING_SHARE = 0.32
+MATCHING_SHARE = 0.16
+NAMING_SHARE = 0.06
+YES_NO_SHARE = 0.7  # of comparisons; the others are described
+SAME_SHARE = 0.25  # of comparisons: one moment seen twice
+MATCHED = (2, 6)  # moments shown, the upper bound left out
+MIXED_SHARE = 0.4  # of matches: moments of two clips
 APART = 0.4  # seconds between two moments that are compared
-IN_CAPTION = ("action", "effect", "speed", "colour", "shape", "other_colour", "other_shape", "side")
 CHOICE_SHARE = 0.5
 
 
@@ -60,49 +53,12 @@ class SceneClip:
         return cls(scene, clip.table.time, frames)
 
 
-def reading(scene: Scene, rng: np.random.Generator) -> list[Prompt]:
-    """A caption to read, without frames, and two questions about it, answered by letters.
-
-    Meant to teach cheaply what option a letter stands for; its share in that was not measured.
-    """
-    tasks = [task for task in questions.tasks(scene) if task in IN_CAPTION]
-    turns = [
-        scene_prompt(questions.scene_question(scene, tasks[n], rng), ())
-        for n in rng.permutation(len(tasks))[:2]
-    ]
-    text = ("text", questions.caption(scene, rng)[1] + "\n")
-    return [dataclasses.replace(turns[0], parts=(text, *turns[0].parts)), *turns[1:]]
-
-
-def echo(rng: np.random.Generator) -> list[Prompt]:
-    """Numerals to repeat or to pick, of nothing and without frames.
-
-    Any language model can say them. In one trial a base that never had was at a mean loss of 3.2
-    over its first 100 steps of SF2T, and its scene answers fell to chance while it learnt to.
-    """
-    length = int(rng.choice(ECHOED, p=(0.4, 0.2, 0.2, 0.2)))
-    drawn = {",".join(map(str, 1 + rng.permutation(5)[:length])) for _ in range(40)}
-    some = [sorted(drawn)[n] for n in rng.permutation(len(drawn))[: int(rng.integers(3, 6))]]
-    answer = pick(rng, some)
-    if rng.random() < CHOICE_SHARE:
-        return [scene_prompt((f"Which is {answer}?", some, some.index(answer)), ())]
-    return [scene_prompt((f"{pick(rng, SAY)} {answer}.", (), answer), ())]
-
-
-def yes_no(
+def asking(
     text: str, so: bool, frames: Sequence[np.ndarray], view: np.ndarray | None,
     rng: np.random.Generator,
 ) -> Prompt:  # fmt: skip
-    """A question after its frames, a view that it asks about after it; answered by letter or word.
-
-    Half of the questions in words say how to answer.
-    """
-    answer, ask = "Yes" if so else "No", ""
-    if rng.random() < CHOICE_SHARE:
-        options = ("Yes", "No") if rng.random() < 0.5 else ("No", "Yes")
-        answer, ask = LETTERS[options.index(answer)], f"{lettered(options)}\n{MCQ_INSTRUCTION}"
-    elif rng.random() < 0.5:
-        ask = "\n" + YES_NO_INSTRUCTION
+    """A yes-or-no question after its frames, a view that it asks about after it."""
+    ask, answer = words.yes_no(so, rng)
     parts = [("frame", n) for n in range(len(frames))] + [("text", text)]
     if view is not None:
         parts.append(("image", len(frames)))
@@ -122,7 +78,7 @@ def comparing(clip: SceneClip, rng: np.random.Generator) -> list[Prompt]:
     beside = bool(rng.random() < 0.5)
     if rng.random() < YES_NO_SHARE:
         text, so = differences.yes_no_question(clip.scene, clip.timeline, a, b, rng)
-        return [yes_no(text, so, (one, two) if beside else (one,), None if beside else two, rng)]
+        return [asking(text, so, (one, two) if beside else (one,), None if beside else two, rng)]
     text, answer = differences.difference_question(clip.scene, clip.timeline, a, b, rng)
     parts = (("frame", 0), ("text", text), ("image", 1))
     if beside:
@@ -130,24 +86,35 @@ def comparing(clip: SceneClip, rng: np.random.Generator) -> list[Prompt]:
     return [Prompt(parts, (one, two), answer)]
 
 
-def recognising(clip: SceneClip, other: SceneClip, rng: np.random.Generator) -> list[Prompt]:
-    """A few moments of a clip, and whether another view is one of them.
+def matching(clip: SceneClip, other: SceneClip, rng: np.random.Generator) -> list[Prompt]:
+    """A few moments, each after a letter, and another view of one of them: which letter?
 
-    A view that is not comes from a moment of the clip far from those shown, or of `other`.
+    The letters are names: they come in any order. Moments are of one clip, or of two.
     """
-    count = int(rng.integers(*RECOGNISED))
-    rows = sorted(rng.choice(len(clip.frames), count, replace=False).tolist())
-    so = bool(rng.random() < 0.5)
-    time = clip.time
-    far = [row for row in range(len(time)) if min(abs(time[row] - time[k]) for k in rows) >= APART]
-    if so:
-        view = clip.frames[int(rng.choice(rows))]
-    elif far and clip.scene.speed != "frozen":
-        view = clip.frames[int(rng.choice(far))]
-    else:
-        view = pick(rng, other.frames)
-    frames, view = [clip.frames[row] for row in rows], jittered(view, draw_jitter(rng))
-    return [yes_no(pick(rng, RECOGNISE), so, frames, view, rng)]
+    count = int(rng.integers(*MATCHED))
+    mixed = bool(rng.random() < MIXED_SHARE) or clip.scene.speed == "frozen"
+    own = 1 if mixed else count
+    kind = "frame" if rng.random() < 0.5 else "image"
+    frames = [*apart(clip, own, rng), *apart(other, count - own, rng)]
+    frames = [frames[k] for k in rng.permutation(len(frames))]
+    letters = [LETTERS[k] for k in rng.permutation(len(LETTERS))[: len(frames)]]
+    right = int(rng.integers(len(frames)))
+    parts = []
+    for n, letter in enumerate(letters):
+        parts += [("text", f"{letter}."), (kind, n)]
+    parts += [("text", pick(rng, words.FIND)), ("image", len(frames))]
+    view = jittered(frames[right], draw_jitter(rng))
+    answer = letters[right]
+    return [Prompt(tuple(parts), (*frames, view), answer, tuple(sorted(letters)))]
+
+
+def apart(clip: SceneClip, count: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Up to `count` moments of a clip, at least `APART` from each other."""
+    rows: list[int] = []
+    for row in rng.permutation(len(clip.frames)):
+        if len(rows) < count and all(abs(clip.time[row] - clip.time[k]) >= APART for k in rows):
+            rows.append(int(row))
+    return [clip.frames[row] for row in rows]
 
 
 def naming(clip: SceneClip, rng: np.random.Generator) -> list[Prompt]:
@@ -190,12 +157,21 @@ def conversation(
     """A conversation of one of the kinds, each in its share; most are `watching`."""
     moves = clip.scene.speed != "frozen"
     kinds = {
-        "reading": (READING_SHARE, lambda: reading(clip.scene, rng)),
+        "words": (WORDS_SHARE, lambda: words.conversation(clip.scene, rng)),
         "comparing": (COMPARING_SHARE * moves, lambda: comparing(clip, rng)),
-        "recognising": (RECOGNISING_SHARE, lambda: recognising(clip, other, rng)),
+        "matching": (MATCHING_SHARE, lambda: matching(clip, other, rng)),
         "naming": (NAMING_SHARE, lambda: naming(clip, rng)),
-        "echo": (ECHO_SHARE, lambda: echo(rng)),
     }
     shares = [share for share, _ in kinds.values()]
     kind = rng.choice([*kinds, "watching"], p=[*shares, 1 - sum(shares)])
     return watching(clip, fps, rng) if kind == "watching" else kinds[kind][1]()
+
+
+def about(clips: Sequence[SceneClip], fps: float) -> Callable[[np.random.Generator], list[Prompt]]:
+    """Draws conversations about random clips."""
+
+    def draw(rng: np.random.Generator) -> list[Prompt]:
+        clip, other = (clips[n] for n in rng.integers(len(clips), size=2))
+        return conversation(clip, other, fps, rng)
+
+    return draw

@@ -1,15 +1,17 @@
-"""Batches for pretraining vjax-tiny: conversations about procedural clips, packed into rows."""
+"""Batches of drawn conversations, packed into rows: what vjax-tiny is pretrained on."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from vjax.data import words
 from vjax.data.collate import Shape, collate, micro_batches
-from vjax.data.conversations import RECOGNISE, SAY, YES_NO_INSTRUCTION, SceneClip, conversation
 from vjax.data.fragments import ROW_TOKENS
 from vjax.data.items import scene_prompt
+from vjax.fragments.consistency import INSTRUCTION as YES_NO_INSTRUCTION
 from vjax.fragments.record import LETTERS
+from vjax.prompts import Prompt
 from vjax.prompts.chat import Chat, Encoded
 from vjax.video.rng import philox
 from vjax.video.world import differences, questions
@@ -26,19 +28,19 @@ def batch_shape(rows: int, image_size: int, patches: int) -> Shape:
 
 
 @dataclasses.dataclass(frozen=True)
-class SceneBatches:
-    """`batches(i)` is batch i: conversations about random clips, a pure function of (seed, i).
+class ConversationBatches:
+    """`batches(i)` is batch i: conversations packed into rows, a pure function of (seed, i).
 
     Attributes:
+      draw: a conversation, from a generator of its own.
       letter_weight: loss weight of letters, Yes and No: one token is all the signal of a question.
       accumulate: micro-batches a step; with more than one, every field has them as leading axis.
     """
 
-    clips: Sequence[SceneClip]
+    draw: Callable[[np.random.Generator], list[Prompt]]
     chat: Chat
     shape: Shape
     pad_token_id: int
-    fps: float
     seed: int
     letter_weight: float = 3.0
     accumulate: int = 1
@@ -47,14 +49,13 @@ class SceneBatches:
         return micro_batches(self._micro, i, self.accumulate)
 
     def _micro(self, i: int) -> dict[str, np.ndarray]:
-        rng = philox("scenes", self.seed, i)
+        rng = philox("conversations", self.seed, i)
         rows: list[list[Encoded]] = [[] for _ in range(self.shape.rows)]
         left = [self.shape.length] * self.shape.rows
         room = self.shape.images
         tries = misses = 0
         while misses < MISSES:
-            clip, other = (self.clips[n] for n in rng.integers(len(self.clips), size=2))
-            example = self.chat.encode(conversation(clip, other, self.fps, rng))
+            example = self.chat.encode(self.draw(rng))
             if len(example.tokens) > self.shape.length:
                 tries += 1  # drawn again: long captions with long questions
                 if tries > REDRAWS * self.shape.rows:
@@ -86,7 +87,7 @@ class SceneBatches:
 def vocabulary(scenes: Mapping[str, Scene] | Sequence[Scene], seed: int = 0) -> list[str]:
     """Texts that the world's captions and questions are made of, to train a tokenizer on."""
     scenes = list(scenes.values()) if isinstance(scenes, Mapping) else list(scenes)
-    texts = 100 * [*RECOGNISE, *SAY, *"12345", YES_NO_INSTRUCTION, "Which is"]
+    texts = 100 * [*words.FIND, *words.SAY, *"12345", "1 + 1?", YES_NO_INSTRUCTION, "Which is"]
     for scene in scenes:
         rng = philox("vocabulary", seed, scene.video_id)
         texts += questions.caption(scene, rng)

@@ -10,6 +10,7 @@ from vjax.video.rng import philox
 from vjax.video.world import motion, scene
 
 STATE = 7  # numbers of a state
+MOMENTS, VIEWS = 2, 2  # of a clip, of a moment
 PAIRS = [(colour, shape) for colour in scene.COLOURS for shape in (*scene.SHAPES, "lid")]
 BACKGROUNDS, AMBIENTS = list(scene.BACKGROUNDS), list(scene.AMBIENTS)
 CLASSES = (len(PAIRS), len(BACKGROUNDS), len(AMBIENTS))
@@ -38,7 +39,9 @@ class SightBatches:
 
     images uint8 [V, H, W, 3]; objects float32 [V, pairs], 1 where the (colour, shape) pair is
     there; background and ambient int32 [V]; asked int32 [V, 3], what each row of state float32
-    [V, 3, STATE] is about.
+    [V, 3, STATE] is about; moment int32 [V], equal where the same moment is seen.
+
+    A clip gives `MOMENTS` moments far apart, each jittered `VIEWS` times.
     """
 
     def __init__(self, clips: Sequence[SceneClip], batch_size: int, seed: int):
@@ -58,13 +61,18 @@ class SightBatches:
 
     def __call__(self, i: int) -> dict[str, np.ndarray]:
         rng = philox("tower", self.seed, i)
-        chosen = rng.integers(len(self.clips), size=self.batch_size)
-        images, states = [], []
-        for k in chosen:
-            clip = self.clips[k]
-            row, jitter = int(rng.integers(len(clip.frames))), draw_jitter(rng)
-            images.append(jittered(clip.frames[row], jitter))
-            states.append(state_of(clip, row, jitter["box"]))
+        chosen = rng.integers(len(self.clips), size=self.batch_size // (MOMENTS * VIEWS))
+        images, states, moments = [], [], []
+        for n, k in enumerate(chosen):
+            clip, half = self.clips[k], len(self.clips[k].frames) // MOMENTS
+            row = int(rng.integers(half))
+            for moment in range(MOMENTS):
+                for _ in range(VIEWS):
+                    jitter = draw_jitter(rng)
+                    images.append(jittered(clip.frames[row + moment * half], jitter))
+                    states.append(state_of(clip, row + moment * half, jitter["box"]))
+                    moments.append(n * MOMENTS + moment * (clip.scene.speed != "frozen"))
+        chosen = np.repeat(chosen, MOMENTS * VIEWS)
         return {
             "images": np.stack(images),
             "objects": self.objects[chosen],
@@ -72,4 +80,5 @@ class SightBatches:
             "ambient": self.ambient[chosen],
             "asked": self.asked[chosen],
             "state": np.stack(states),
+            "moment": np.asarray(moments, np.int32),
         }

@@ -1,10 +1,11 @@
-"""Makes vjax-tiny: a tower that sees single frames, then words about procedural clips."""
+"""Makes vjax-tiny: a tower sees single frames, a decoder reads, then both talk about clips."""
 
 import concurrent.futures
 import dataclasses
 import json
 import multiprocessing
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -14,12 +15,12 @@ from flax import nnx
 from vjax.checkpoints import Checkpoints
 from vjax.config import Config
 from vjax.console import progress, say, table
-from vjax.data import sight
+from vjax.data import sight, words
 from vjax.data.collate import to_model_size
-from vjax.data.conversations import SceneClip
+from vjax.data.conversations import SceneClip, about
 from vjax.data.fragments import ROW_TOKENS
 from vjax.data.items import SceneItem
-from vjax.data.scenes import SceneBatches, batch_shape, vocabulary
+from vjax.data.scenes import ConversationBatches, batch_shape, vocabulary
 from vjax.evals.run import evaluate
 from vjax.evals.statistics import wilson
 from vjax.families import read_spec
@@ -31,6 +32,7 @@ from vjax.interop.load import load_weights
 from vjax.jobs._fit import fit, make_tools
 from vjax.models.video_llm import VideoLLM
 from vjax.models.vit import Tower
+from vjax.prompts import Prompt
 from vjax.prompts import tokenizer as tokenizer_lib
 from vjax.prompts.chat import Chat
 from vjax.train.tower import train_tower
@@ -56,18 +58,15 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
         model, chat = earlier(Path(config.model.path), folder)
     else:
         model, chat = new(config, folder, [clip.scene for clip in base[:3000]])
-        if not Checkpoints(workdir / "checkpoints").latest_step():  # else the tower is in there
+        if not Checkpoints(workdir / "checkpoints").latest_step():  # else all this is in there
             model.tower = see(config, model.tower, base)
+            model = read(config, workdir / "reading", model, chat, base, video)
+    parts = nnx.split(model, nnx.Param, ...)
+    make_batch = talk(config, about(base, options.fps), chat, model.spec)
+    tools = make_tools(config, parts[1], groups=(f"tower/.*={options.tower_multiplier}",))
+    state, seconds = fit(config, workdir, make_batch, parts, video, *tools, began=began)
+    graphdef, _, frozen = parts
     spec = model.spec
-    graphdef, trainable, frozen = nnx.split(model, nnx.Param, ...)
-    shape = batch_shape(config.train.batch_size, spec.vision.image_size, spec.vision.patches)
-    make_batch = SceneBatches(
-        base, chat, shape, spec.pad_token_id, options.fps, config.seed, options.letter_weight
-    )
-    tools = make_tools(config, trainable, groups=(f"tower/.*={options.tower_multiplier}",))
-    state, seconds = fit(
-        config, workdir, make_batch, (graphdef, trainable, frozen), video, *tools, began=began
-    )
     scores = judge(config, graphdef, state.trainable, held, chat, spec, video)
     save_model(folder, nnx.merge(graphdef, state.trainable, frozen))
     (folder / "README.md").write_text(card(config, spec, scores, seconds / 60))
@@ -160,6 +159,34 @@ def see(config: Config, tower: Tower, clips: list[SceneClip]) -> Tower:
         )  # fmt: skip
 
 
+def read(
+    config: Config, workdir: Path, model: VideoLLM, chat: Chat, clips: list[SceneClip],
+    video: VideoSpec,
+) -> VideoLLM:  # fmt: skip
+    """The second stage: the decoder reads, the rest stays as it is."""
+    steps = config.pretrain.reading_steps
+    if not steps:
+        return model
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps))
+    parts = nnx.split(model, nnx.All(nnx.Param, nnx.PathContains("decoder")), ...)
+    workdir.mkdir(exist_ok=True)
+    draw = words.about([clip.scene for clip in clips])
+    make_batch = talk(config, draw, chat, model.spec)
+    shape = dataclasses.replace(make_batch.shape, images=1)  # of which none is shown
+    make_batch = dataclasses.replace(make_batch, shape=shape)
+    state, _ = fit(config, workdir, make_batch, parts, video, *make_tools(config, parts[1]))
+    return nnx.merge(parts[0], state.trainable, parts[2])
+
+
+def talk(
+    config: Config, draw: Callable[[np.random.Generator], list[Prompt]], chat: Chat, spec: ModelSpec
+) -> ConversationBatches:
+    """Batches of conversations, in the shape that all stages share."""
+    shape = batch_shape(config.train.batch_size, spec.vision.image_size, spec.vision.patches)
+    weight = config.pretrain.letter_weight
+    return ConversationBatches(draw, chat, shape, spec.pad_token_id, config.seed, weight)
+
+
 def judge(config: Config, graphdef, state, clips, chat, spec, video) -> dict[str, tuple[int, int]]:
     """(right, asked) of every scene task on held-out clips."""
     by_key = {clip.scene.video_id: clip for clip in clips}
@@ -210,11 +237,15 @@ def card(
         f"| made by | `./launch/local python -m vjax.main --config=experiments/{config.name}.py "
         "--job=pretrain` |",
         f"| data | {options.clips:,} procedural clips (split `base`): captions, comparisons, "
-        "scene questions; nothing about the number, order or position of frames |",
+        "scene questions; nothing about the number, order or position of frames; in words alone "
+        "also numerals, sums of two and letters that stand for things |",
         f"| stage 1 | {options.tower_steps:,} steps of {options.tower_batch_size} frames: the "
-        "tower learns what is there, where, in what state, and each patch's pixels |",
-        f"| stage 2 | {config.train.steps:,} steps of {config.train.batch_size} rows of "
-        f"{ROW_TOKENS} tokens: all parameters learn to describe, compare and answer |",
+        "tower learns what is there, where, in what state, each patch's pixels, and which frames "
+        "are the same moment |",
+        f"| stage 2 | {options.reading_steps:,} steps of {config.train.batch_size} rows of "
+        f"{ROW_TOKENS} tokens: the decoder reads |",
+        f"| stage 3 | {config.train.steps:,} steps of as many: all parameters learn to describe, "
+        "compare, match and answer |",
         f"| time | {minutes:.0f} minutes |",
         f"| input | frames of {spec.vision.image_size} x {spec.vision.image_size} pixels, "
         f"{spec.vision.patches} tokens each, scene questions at {options.fps:g} frames a second |",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from vjax.config import Config, to_dict
 from vjax.console import UserError, say, table
-from vjax.data.conversations import SceneClip
+from vjax.data.conversations import SceneClip, about
 from vjax.data.fragments import ROW_TOKENS, FragmentBatches, Lengths, with_rehearsal
 from vjax.data.plan import TrainPlan
-from vjax.data.scenes import SceneBatches, batch_shape
+from vjax.data.scenes import ConversationBatches, batch_shape
 from vjax.evals import summary
 from vjax.evals.items import ItemResult
 from vjax.evals.report import write_report
@@ -84,7 +84,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
 
 def make_batches(
     config: Config, corpus: _corpus.Corpus, loaded: _model.Loaded
-) -> tuple[FragmentBatches | SceneBatches, Sequence[Drop]]:
+) -> tuple[FragmentBatches | ConversationBatches, Sequence[Drop]]:
     """The batches that config.train.questions asks for, and the clips that gave no item."""
     pad, chat, video = loaded.spec.pad_token_id, loaded.chat, loaded.video
     options = config.train
@@ -108,8 +108,8 @@ def make_batches(
         raise UserError("train.questions=scenes needs procedural clips (data.procedural_clips)")
     clips = [SceneClip.of(corpus.scenes[k], corpus.clip_of(k), video.image_size) for k in keys]
     shape = batch_shape(options.batch_size, video.image_size, chat.patches)
-    made = SceneBatches(
-        clips, chat, shape, pad, video.fps, config.seed, accumulate=options.accumulate
+    made = ConversationBatches(
+        about(clips, video.fps), chat, shape, pad, config.seed, accumulate=options.accumulate
     )
     return made, ()
 

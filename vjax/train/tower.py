@@ -1,7 +1,8 @@
 """First stage of vjax-tiny: the tower learns to see single frames.
 
-From each frame's features three small heads, thrown away afterwards, have to tell what is there
-(objects, wall, background process), where and in what state it is, and each patch's own pixels.
+From each frame's features small heads, thrown away afterwards, have to tell what is there (objects,
+wall, background process), where and in what state it is, each patch's own pixels, and which of the
+other frames is the same moment.
 
 In one trial captions alone left a fresh tower at chance for some 880 steps: its features drifted
 to one large vector. After five minutes of naming (and a lower learning rate and larger token
@@ -16,13 +17,14 @@ import numpy as np
 import optax
 from einops import rearrange, reduce
 from flax import nnx
-from jaxtyping import Array, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from vjax.data.sight import STATE
 from vjax.models.layers import Dense, LayerNorm
 from vjax.models.vit import Tower
 
 CELL = 8  # pixels are told at CELL x CELL a patch
+TEMPERATURE = 0.1
 
 
 class Seeing(nnx.Module):
@@ -33,6 +35,7 @@ class Seeing(nnx.Module):
       queries, look, tell: a query per object picks patches by attention; a small MLP tells the
         object's state from them.
       pixels: from a patch's feature, its pixels.
+      moment: from mean and maximum over patches, a vector that equals that of the same moment.
     """
 
     def __init__(self, tower: Tower, classes: tuple[int, ...], *, rngs: nnx.Rngs):
@@ -49,16 +52,26 @@ class Seeing(nnx.Module):
         self.look = dense(D, D)
         self.tell1, self.tell2 = dense(2 * D, 2 * D), dense(2 * D, STATE)
         self.pixels = dense(D, 3 * CELL * CELL)
+        self.moment = dense(2 * D, D)
 
     def __call__(self, images: UInt8[Array, "V H W 3"], asked: Int[Array, "V Q"]):
-        """Logits [V, classes], states [V, Q, STATE] and pixels [V, P, 3 CELL^2]."""
+        """Logits [V, classes], states [V, Q, STATE], pixels [V, P, 3 CELL^2], moments [V, D]."""
         x = self.norm(self.tower(images))
-        names = self.name(jnp.concatenate([x.mean(1), x.max(1)], axis=-1))
+        whole = jnp.concatenate([x.mean(1), x.max(1)], axis=-1)
         q = self.queries[...][asked]
         scores = jnp.einsum("vqd,vpd->vqp", q, self.look(x)) / x.shape[-1] ** 0.5
         seen = jnp.einsum("vqp,vpd->vqd", jax.nn.softmax(scores), x)
         states = self.tell2(jax.nn.gelu(self.tell1(jnp.concatenate([seen, q], -1))))
-        return names, states, self.pixels(x)
+        return self.name(whole), states, self.pixels(x), self.moment(whole)
+
+
+def contrast(vectors: Float[Array, "V D"], label: Int[Array, " V"]) -> Float[Array, " V"]:
+    """Supervised contrastive loss (arXiv 2004.11362, equation 2): equal labels are positives."""
+    x = vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)
+    itself = jnp.eye(len(x), dtype=bool)
+    log_p = jax.nn.log_softmax(jnp.where(itself, -jnp.inf, x @ x.T / TEMPERATURE))
+    same = (label[:, None] == label) & ~itself
+    return -jnp.where(same, log_p, 0.0).sum(-1) / same.sum(-1)
 
 
 def seeing_loss(model: Seeing, batch: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
@@ -69,7 +82,7 @@ def seeing_loss(model: Seeing, batch: dict[str, Array]) -> tuple[Array, dict[str
     images themselves, at CELL x CELL a patch.
     """
     things, grounds, _ = model.classes
-    logits, states, pixels = model(batch["images"], batch["asked"])
+    logits, states, pixels, moments = model(batch["images"], batch["asked"])
     ce = optax.softmax_cross_entropy_with_integer_labels
     known = ~jnp.isnan(batch["state"])
     off = jnp.where(known, jnp.abs(states - jnp.nan_to_num(batch["state"])), 0.0)
@@ -85,6 +98,7 @@ def seeing_loss(model: Seeing, batch: dict[str, Array]) -> tuple[Array, dict[str
         "ambient": ce(logits[:, things + grounds :], batch["ambient"]),
         "state": off.sum((1, 2)),
         "pixels": jnp.square(pixels - cells).mean((1, 2)),
+        "moment": contrast(moments, batch["moment"]),
     }
     parts = {name: part.mean() for name, part in parts.items()}
     return sum(parts.values()), parts

@@ -35,7 +35,7 @@ _ASK = (
     "What is different?", "What has changed?", "Which things differ?", "Tell me what differs.",
     "Compare what you see.",
 )  # fmt: skip
-_ANY = (
+ANY = (
     "Is anything different?", "Has anything changed?", "Do they differ?", "Is there a difference?",
     "Has something changed here?",
 )  # fmt: skip
@@ -106,7 +106,7 @@ def yes_no_question(
     """
     facts = differences(scene, t, a, b)
     if not facts or rng.random() < ANY_SHARE:
-        return pick(rng, _ANY), bool(facts)
+        return pick(rng, ANY), bool(facts)
     so = bool(rng.random() < 0.5)
     said = facts if so else [f for f in differences(scene, t, b, a) if f not in facts]
     if not said:  # what is turned is turned from either side
@@ -137,4 +137,4 @@ def vocabulary(scene: Scene) -> list[str]:
     """Words that a comparison about this scene may use."""
     words = [word.format(paint=scene.paint_colour) for pair in _EFFECT.values() for word in pair]
     moves = ["further left", "further right", "lower", "higher", "turned", "shorter", "longer"]
-    return [*_ASK, *_ANY, *_THINGS, NOTHING, *_AMBIENT[scene.ambient], *words, *moves, "Is"]
+    return [*_ASK, *ANY, *_THINGS, NOTHING, *_AMBIENT[scene.ambient], *words, *moves, "Is"]
