@@ -24,7 +24,7 @@ def get_config(arg: str = ""):
     config.lora.rank = 32
     config.lora.alpha = 32.0
     config.lora.targets = "(tower|projector|decoder)/.*"
-    config.optim.lr = 2e-3
+    config.optim.lr = 5e-4
     config.optim.b2 = 0.98
     # vjax-tiny forgets fast: what it answers to these beforehand, it goes on answering
     config.rehearsal.share = 0.1
@@ -33,8 +33,8 @@ def get_config(arg: str = ""):
         "What is the effect?|leaves a trail|melts|grows|fades|breaks|changes colour|nothing",
         "What is the speed?|frozen|slow|normal|fast",
     )
-    config.train.steps = 600
-    config.train.batch_size = 48
+    config.train.steps = 1300
+    config.train.batch_size = 24
 
     if config.preset == "smoke":
         config.data.source = "procedural"
