@@ -179,7 +179,7 @@ class Pretrain:
     image_size: Positive = 48
     patch_size: Positive = 16
     fps: AboveZero = 3.0
-    tower_steps: Count = 2000  # of the first stage: seeing single frames
+    tower_steps: Count = 3000  # of the first stage: seeing single frames
     tower_batch_size: Positive = 192
     tower_lr: AboveZero = 3e-3
     reading_steps: Count = 2000  # of the second stage: the decoder reads words

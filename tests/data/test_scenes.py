@@ -16,6 +16,7 @@ from vjax.data.conversations import (
     MATCHING_SHARE,
     NAMING_SHARE,
     SAME_SHARE,
+    SPOTTING_SHARE,
     WORDS_SHARE,
     YES_NO_SHARE,
     SceneClip,
@@ -65,12 +66,13 @@ def shown(asked):
 
 
 def alone(asked):
-    """Those of one turn with several pictures: compared and matched."""
+    """Those of one turn with several pictures: compared, matched and spotted."""
     return [(c, turns[0]) for c, turns in asked if len(turns) == 1 and len(turns[0].images) > 1]
 
 
 def test_things_are_named_from_one_picture_in_their_share(asked):
     named = [(c, turns[0]) for c, turns in asked if len(turns[0].images) == 1]
+    named = [(c, turn) for c, turn in named if not is_spotted(turn)]
     assert abs(len(named) / len(asked) - NAMING_SHARE) < 0.03
     whole = [(c, turn) for c, turn in named if " and " in turn.answer]
     assert len(whole) > len(named) / 2
@@ -84,8 +86,12 @@ def is_matched(turn):
     return any(text in words.FIND for kind, text in turn.parts if kind == "text")
 
 
+def is_spotted(turn):
+    return any("noise patch" in text for kind, text in turn.parts if kind == "text")
+
+
 def test_comparisons_show_two_moments_and_one_after_the_words_in_half_of_them(asked):
-    compared = [turn for _, turn in alone(asked) if not is_matched(turn)]
+    compared = [turn for _, turn in alone(asked) if not is_matched(turn) and not is_spotted(turn)]
     assert abs(len(compared) / len(asked) - 0.88 * COMPARING_SHARE) < 0.05  # frozen ones apart
     kinds = [tuple(kind for kind, _ in turn.parts if kind != "text") for turn in compared]
     assert set(kinds) == {("frame", "frame"), ("frame", "image")}
@@ -112,6 +118,25 @@ def test_a_view_is_matched_with_the_letter_of_its_moment(asked):
     assert right > 0.9 * len(matched)
     assert set(sizes) == {2, 3, 4, 5} and set(kinds) == {"frame", "image"}
     assert len({turn.answer for turn in matched}) == 5
+
+
+def test_the_noise_patch_is_where_the_answer_says(asked):
+    """Fake frames: what is pasted is not to be found in the clip."""
+    found = Counter()
+    spotted = [(c, turns[0]) for c, turns in asked if is_spotted(turns[0])]
+    assert abs(len(spotted) / len(asked) - SPOTTING_SHARE) < 0.02
+    for c, turn in spotted:
+        clean = [bool((image == c.frames).all((1, 2, 3)).any()) for image in turn.images]
+        if turn.candidates:
+            letters = [text[0] for kind, text in turn.parts[:-1] if kind == "text"]
+            assert [letters[n] for n, so in enumerate(clean) if not so] == [turn.answer]
+        else:
+            text = turn.parts[-1][1]
+            options = dict(line.split(". ") for line in text.split("\n") if ". " in line)
+            said = options.get(turn.answer, turn.answer)
+            assert said == ("No" if clean == [True] else "Yes")
+            found[said] += 1
+    assert abs(found["Yes"] / found.total() - 0.5) < 0.1
 
 
 def small(picture):

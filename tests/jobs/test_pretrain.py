@@ -35,7 +35,8 @@ def test_the_folder_holds_what_the_shipped_one_does(made):
     assert {path.name for path in folder.iterdir()} == {path.name for path in TINY.iterdir()}
     card = (folder / "README.md").read_text()
     assert "--config=experiments/tiny_base.py --job=pretrain" in card
-    assert "2 steps of 4 frames" in card and "4 steps of 4 rows" in card
+    assert "2 steps of 4 frames" in card and "2 steps of 4 rows" in card
+    assert "4 steps of as many" in card
 
 
 def test_a_rerun_goes_on_from_its_checkpoint(made):

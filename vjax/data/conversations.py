@@ -14,6 +14,7 @@ from vjax.data import words
 from vjax.data.collate import to_model_size
 from vjax.data.items import rows_at_fps, scene_prompt
 from vjax.fragments.common import draw_jitter, jittered
+from vjax.fragments.localization import draw_patch, paste
 from vjax.fragments.record import LETTERS
 from vjax.prompts import Prompt
 from vjax.video.frames import Clip
@@ -23,13 +24,16 @@ from vjax.video.world.scene import Scene
 
 FRAMES = (3, 6)
 CAPTION_SHARE = 0.75
-WORDS_SHARE = 0.12
+WORDS_SHARE = 0.08
 COMPARING_SHARE = 0.32
-MATCHING_SHARE = 0.16
+MATCHING_SHARE = 0.12
+SPOTTING_SHARE = 0.1
 NAMING_SHARE = 0.06
 YES_NO_SHARE = 0.7  # of comparisons; the others are described
 SAME_SHARE = 0.25  # of comparisons: one moment seen twice
 MATCHED = (2, 6)  # moments shown, the upper bound left out
+SPOT = ("Which has a noise patch?", "Which shows a noise patch?", "Find the noise patch.")
+IS_SPOTTED = ("Is there a noise patch?", "Do you see a noise patch?", "Is a noise patch there?")
 MIXED_SHARE = 0.4  # of matches: moments of two clips
 APART = 0.4  # seconds between two moments that are compared
 CHOICE_SHARE = 0.5
@@ -92,24 +96,49 @@ def matching(clip: SceneClip, other: SceneClip, rng: np.random.Generator) -> lis
     The letters are names: they come in any order. Moments are of one clip, or of two.
     """
     count = int(rng.integers(*MATCHED))
-    mixed = bool(rng.random() < MIXED_SHARE) or clip.scene.speed == "frozen"
-    own = 1 if mixed else count
-    kind = "frame" if rng.random() < 0.5 else "image"
-    frames = [*apart(clip, own, rng), *apart(other, count - own, rng)]
+    if rng.random() < MIXED_SHARE or clip.scene.speed == "frozen":
+        still = other.scene.speed == "frozen"
+        frames = [*apart(clip, 1, rng), *apart(other, 1 if still else count - 1, rng)]
+    else:
+        frames = apart(clip, count, rng)
     frames = [frames[k] for k in rng.permutation(len(frames))]
-    letters = [LETTERS[k] for k in rng.permutation(len(LETTERS))[: len(frames)]]
     right = int(rng.integers(len(frames)))
+    view = jittered(frames[right], draw_jitter(rng))
+    return [lettered_frames(frames, pick(rng, words.FIND), right, rng, view)]
+
+
+def lettered_frames(
+    frames: Sequence[np.ndarray], text: str, right: int, rng: np.random.Generator,
+    view: np.ndarray | None = None,
+) -> Prompt:  # fmt: skip
+    """A question after frames that each follow a letter; it asks for the letter of one."""
+    kind = "frame" if rng.random() < 0.5 else "image"
+    letters = [LETTERS[k] for k in rng.permutation(len(LETTERS))[: len(frames)]]
     parts = []
     for n, letter in enumerate(letters):
         parts += [("text", f"{letter}."), (kind, n)]
-    parts += [("text", pick(rng, words.FIND)), ("image", len(frames))]
-    view = jittered(frames[right], draw_jitter(rng))
-    answer = letters[right]
-    return [Prompt(tuple(parts), (*frames, view), answer, tuple(sorted(letters)))]
+    parts.append(("text", text))
+    images = tuple(frames)
+    if view is not None:
+        parts.append(("image", len(images)))
+        images = (*images, view)
+    return Prompt(tuple(parts), images, letters[right], tuple(sorted(letters)))
+
+
+def spotting(clip: SceneClip, rng: np.random.Generator) -> list[Prompt]:
+    """A patch of noise in one of a few moments: which letter; or in the only one: is it there?"""
+    if rng.random() < 0.5:
+        so, frame = bool(rng.random() < 0.5), pick(rng, clip.frames)
+        frame = paste(frame, draw_patch(rng)) if so else frame
+        return [asking(pick(rng, IS_SPOTTED), so, (frame,), None, rng)]
+    frames = apart(clip, int(rng.integers(*MATCHED)), rng)
+    right = int(rng.integers(len(frames)))
+    frames[right] = paste(frames[right], draw_patch(rng))
+    return [lettered_frames(frames, pick(rng, SPOT), right, rng)]
 
 
 def apart(clip: SceneClip, count: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Up to `count` moments of a clip, at least `APART` from each other."""
+    """One to `count` moments of a clip, at least `APART` from each other."""
     rows: list[int] = []
     for row in rng.permutation(len(clip.frames)):
         if len(rows) < count and all(abs(clip.time[row] - clip.time[k]) >= APART for k in rows):
@@ -160,6 +189,7 @@ def conversation(
         "words": (WORDS_SHARE, lambda: words.conversation(clip.scene, rng)),
         "comparing": (COMPARING_SHARE * moves, lambda: comparing(clip, rng)),
         "matching": (MATCHING_SHARE, lambda: matching(clip, other, rng)),
+        "spotting": (SPOTTING_SHARE, lambda: spotting(clip, rng)),
         "naming": (NAMING_SHARE, lambda: naming(clip, rng)),
     }
     shares = [share for share, _ in kinds.values()]

@@ -7,6 +7,7 @@ import numpy as np
 
 from vjax.data import words
 from vjax.data.collate import Shape, collate, micro_batches
+from vjax.data.conversations import IS_SPOTTED, SPOT
 from vjax.data.fragments import ROW_TOKENS
 from vjax.data.items import scene_prompt
 from vjax.fragments.consistency import INSTRUCTION as YES_NO_INSTRUCTION
@@ -87,7 +88,16 @@ class ConversationBatches:
 def vocabulary(scenes: Mapping[str, Scene] | Sequence[Scene], seed: int = 0) -> list[str]:
     """Texts that the world's captions and questions are made of, to train a tokenizer on."""
     scenes = list(scenes.values()) if isinstance(scenes, Mapping) else list(scenes)
-    texts = 100 * [*words.FIND, *words.SAY, *"12345", "1 + 1?", YES_NO_INSTRUCTION, "Which is"]
+    texts = 100 * [
+        *words.FIND,
+        *words.SAY,
+        *SPOT,
+        *IS_SPOTTED,
+        *"12345",
+        "1 + 1?",
+        YES_NO_INSTRUCTION,
+        "Which is",
+    ]
     for scene in scenes:
         rng = philox("vocabulary", seed, scene.video_id)
         texts += questions.caption(scene, rng)

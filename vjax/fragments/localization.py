@@ -130,13 +130,16 @@ def _draw_patch(draft: Draft) -> tuple[str, int, dict, list[str]]:
         variant, first, last = "patch-first", end, int(rng.integers(end, M))
     else:
         variant, first, last = "patch-last", int(rng.integers(end + 1)), end
+    return variant, end, {"patch": {"first": first, "last": last} | draw_patch(rng)}, []
+
+
+def draw_patch(rng: np.random.Generator) -> dict:
+    """Place (left, top, in parts of the side) and noise seed of a patch."""
     left, top = rng.uniform(0, 1 - PATCH_SIDE, 2).tolist()
-    noise = int(rng.integers(2**32))
-    edits = {"first": first, "last": last, "left": left, "top": top, "noise": noise}
-    return variant, end, {"patch": edits}, []
+    return {"left": left, "top": top, "noise": int(rng.integers(2**32))}
 
 
-def _paste(frame: np.ndarray, patch: dict) -> np.ndarray:
+def paste(frame: np.ndarray, patch: dict) -> np.ndarray:
     """The frame with a square of random colours: 8 x 8 cells, so that it outlives downsizing."""
     S = frame.shape[0]
     side = round(S * PATCH_SIDE)
@@ -156,7 +159,7 @@ def render(record: Record, clip: Clip) -> Prompt:
     if "patch" in edits:
         patch = edits["patch"]
         for position in range(patch["first"], patch["last"] + 1):
-            frames[position] = _paste(frames[position], patch)
+            frames[position] = paste(frames[position], patch)
     else:
         query = jittered(frames[edits["position"]], edits["jitter"], edits["crop"])
     question = TEMPLATES[record.variant][record.template]

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from flax import nnx
 
-from vjax.checkpoints import Checkpoints
 from vjax.config import Config
 from vjax.console import progress, say, table
 from vjax.data import sight, words
@@ -31,7 +30,6 @@ from vjax.interop import save_model
 from vjax.interop.load import load_weights
 from vjax.jobs._fit import fit, make_tools
 from vjax.models.video_llm import VideoLLM
-from vjax.models.vit import Tower
 from vjax.prompts import Prompt
 from vjax.prompts import tokenizer as tokenizer_lib
 from vjax.prompts.chat import Chat
@@ -52,15 +50,15 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     held = scene_clips("base_eval", options.eval_clips, config)
     folder = workdir / "model"
     folder.mkdir(parents=True, exist_ok=True)
-    video = VideoSpec(options.image_size, STORE_SIZE, fps=options.fps)
+    video = video_spec(config)
     (folder / "video_spec.json").write_text(json.dumps(dataclasses.asdict(video), indent=2) + "\n")
     if config.model.path:
         model, chat = earlier(Path(config.model.path), folder)
     else:
         model, chat = new(config, folder, [clip.scene for clip in base[:3000]])
-        if not Checkpoints(workdir / "checkpoints").latest_step():  # else all this is in there
-            model.tower = see(config, model.tower, base)
-            model = read(config, workdir / "reading", model, chat, base, video)
+        model = once(workdir / "seen", model.spec, lambda: see(config, model, base))
+        reading = workdir / "reading"
+        model = once(workdir / "read", model.spec, lambda: read(config, reading, model, chat, base))
     parts = nnx.split(model, nnx.Param, ...)
     make_batch = talk(config, about(base, options.fps), chat, model.spec)
     tools = make_tools(config, parts[1], groups=(f"tower/.*={options.tower_multiplier}",))
@@ -71,6 +69,10 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     save_model(folder, nnx.merge(graphdef, state.trainable, frozen))
     (folder / "README.md").write_text(card(config, spec, scores, seconds / 60))
     say(f"model: {folder}; --config.model.path={folder} trains on it")
+
+
+def video_spec(config: Config) -> VideoSpec:
+    return VideoSpec(config.pretrain.image_size, STORE_SIZE, fps=config.pretrain.fps)
 
 
 def scene_clips(split: str, count: int, config: Config) -> list[SceneClip]:
@@ -138,11 +140,20 @@ def new(config: Config, folder: Path, scenes: list[scene.Scene]) -> tuple[VideoL
     return VideoLLM(spec, rngs=nnx.Rngs(config.seed)), Chat.from_folder(folder, spec)
 
 
-def see(config: Config, tower: Tower, clips: list[SceneClip]) -> Tower:
+def once(folder: Path, spec: ModelSpec, make: Callable[[], VideoLLM]) -> VideoLLM:
+    """The model of `make`, kept in `folder`: a rerun reads it from there."""
+    if not folder.exists():
+        unfinished = folder.with_suffix(".unfinished")
+        save_model(unfinished, make(), dtype="float32")
+        unfinished.rename(folder)
+    return load_weights(folder, spec)
+
+
+def see(config: Config, model: VideoLLM, clips: list[SceneClip]) -> VideoLLM:
     """The first stage: see `vjax.train.tower`."""
     options = config.pretrain
     if not options.tower_steps:
-        return tower
+        return model
     with progress(total=options.tower_steps, desc="see frames", unit="step") as bar:
 
         def on_step(n: int, losses: dict[str, jax.Array]):
@@ -153,16 +164,17 @@ def see(config: Config, tower: Tower, clips: list[SceneClip]) -> Tower:
                 if n == options.tower_steps:
                     say(f"losses of the last step: {said}")
 
-        return train_tower(
-            tower, sight.CLASSES, sight.SightBatches(clips, options.tower_batch_size, config.seed),
+        model.tower = train_tower(
+            model.tower, sight.CLASSES,
+            sight.SightBatches(clips, options.tower_batch_size, config.seed),
             steps=options.tower_steps, lr=options.tower_lr, seed=config.seed, on_step=on_step,
         )  # fmt: skip
+    return model
 
 
 def read(
-    config: Config, workdir: Path, model: VideoLLM, chat: Chat, clips: list[SceneClip],
-    video: VideoSpec,
-) -> VideoLLM:  # fmt: skip
+    config: Config, workdir: Path, model: VideoLLM, chat: Chat, clips: list[SceneClip]
+) -> VideoLLM:
     """The second stage: the decoder reads, the rest stays as it is."""
     steps = config.pretrain.reading_steps
     if not steps:
@@ -174,7 +186,8 @@ def read(
     make_batch = talk(config, draw, chat, model.spec)
     shape = dataclasses.replace(make_batch.shape, images=1)  # of which none is shown
     make_batch = dataclasses.replace(make_batch, shape=shape)
-    state, _ = fit(config, workdir, make_batch, parts, video, *make_tools(config, parts[1]))
+    tools = make_tools(config, parts[1])
+    state, _ = fit(config, workdir, make_batch, parts, video_spec(config), *tools)
     return nnx.merge(parts[0], state.trainable, parts[2])
 
 
