@@ -49,3 +49,11 @@ def test_a_rerun_goes_on_from_its_checkpoint(made):
     make()
     assert weights.read_bytes() == before
     assert "resuming after step 4 of 4" in (workdir / "log.txt").read_text()
+
+
+def test_fresh_empties_the_workdir(tmp_path):
+    run = main.parse(["vjax", f"--workdir={tmp_path}/run", "--fresh", *MINIATURE])
+    main.open_workdir(run)
+    (run.workdir / "seen").mkdir()
+    main.open_workdir(run)
+    assert {path.name for path in run.workdir.iterdir()} == {"config.json"}
