@@ -72,9 +72,9 @@ def test_yes_no_questions_ask_for_a_fact_or_its_opposite(action, effect):
         answers.add(so)
         asked = text.removeprefix("Is ").removesuffix("?")
         stated = [fact.replace(" is ", " ", 1) for fact in facts]
-        assert so == (asked in stated or text in differences._ANY), text
+        assert so == (asked in stated or text in differences.ANY), text
         none, anything = differences.yes_no_question(scene, t, 5, 5, rng)
-        assert none in differences._ANY and anything is False
+        assert none in differences.ANY and anything is False
     assert answers == {True, False}
 
 
