@@ -1,6 +1,7 @@
 """A chat, clips, plans and a model small enough for tests that put rooms together."""
 
 import functools
+import re
 
 import numpy as np
 
@@ -111,3 +112,8 @@ def examples() -> list:
 def batch(rows, *, height=None, length=96, images=16) -> dict[str, np.ndarray]:
     shape = Shape(height or len(rows), length, images, 16, SPEC.vision.patches)
     return collate(rows, shape, image_token_id=IMAGE, pad_token_id=PAD)
+
+
+def options_of(turn):
+    """{letter: text} of the options that a question lists."""
+    return dict(re.findall(r"^([A-E])\. (.+)$", turn.parts[-1][1], re.MULTILINE))

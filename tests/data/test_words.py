@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from tests.data.made_up import options_of
 from tests.video.world.test_world import FORBIDDEN
 from vjax.data import words
 from vjax.video.world import scene as scene_lib
@@ -16,10 +17,6 @@ SCENES = [scene_lib.sample_scene(seed, "base") for seed in range(40)]
 def drawn(make, count=400):
     rng = np.random.default_rng(0)
     return [make(rng) for _ in range(count)]
-
-
-def options(turn):
-    return dict(re.findall(r"^([A-E])\. (.+)$", turn.parts[-1][1], re.MULTILINE))
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +45,22 @@ def test_a_caption_is_read_and_answered_by_letters(asked):
 
 
 def test_numerals_are_said_as_they_are_written():
+    answers = set()
     for (turn,) in drawn(words.echo):
         text = turn.parts[0][1]
         if turn.candidates:
-            assert text.startswith(f"Which is {options(turn)[turn.answer]}?")
+            assert text.startswith(f"Which is {options_of(turn)[turn.answer]}?")
         else:
             assert text.endswith(f" {turn.answer}.")
+        answers.add(turn.answer)
+    assert answers >= {*"12345", *"ABCDE"}
 
 
 def test_sums_are_right():
     answers = set()
     for (turn,) in drawn(words.adding):
         one, other = map(int, re.match(r"(\d) \+ (\d)\?", turn.parts[0][1]).groups())
-        said = options(turn)[turn.answer] if turn.candidates else turn.answer
+        said = options_of(turn)[turn.answer] if turn.candidates else turn.answer
         assert int(said) == one + other
         answers.add(turn.answer)
     assert answers == {*"2345", *"ABCDE"}
@@ -71,7 +71,7 @@ def test_the_letter_is_that_of_the_thing_and_letters_come_in_any_order():
     for (turn,) in drawn(words.finding):
         *_, last = turn.parts[0][1].split("\n")
         thing = last.removeprefix(next(text for text in words.FIND if last.startswith(text)))[1:]
-        named = options(turn)
+        named = options_of(turn)
         assert named[turn.answer] == thing and set(turn.candidates) == set(named)
         assert len(set(named.values())) == len(named)
         orders.add(tuple(named))
@@ -81,5 +81,5 @@ def test_the_letter_is_that_of_the_thing_and_letters_come_in_any_order():
 def test_things_differ_where_they_do():
     for (turn,) in drawn(words.alike):
         one, other, *_ = turn.parts[0][1].split("\n")
-        said = options(turn).get(turn.answer, turn.answer)
+        said = options_of(turn).get(turn.answer, turn.answer)
         assert said == ("Yes" if one != other else "No")

@@ -13,7 +13,7 @@ MINIATURE = [
     "--config.pretrain.width=32", "--config.pretrain.tower_layers=1",
     "--config.pretrain.decoder_layers=1", "--config.pretrain.ffn=48",
     "--config.pretrain.tower_steps=2", "--config.pretrain.reading_steps=2",
-    "--config.pretrain.tower_batch_size=4",
+    "--config.pretrain.tower_batch_size=6",
     "--config.train.batch_size=4", "--config.train.steps=4", "--config.checkpoint.every=2",
     "--config.eval.batch_size=8",
 ]  # fmt: skip

@@ -70,15 +70,14 @@ def test_the_tower_learns_one_batch_by_heart(tower):
 
 
 def test_the_contrast_is_the_supervised_one_of_the_paper():
-    """Equation 2 of arXiv 2004.11362, written out."""
+    """Equation 2 of arXiv 2004.11362, written out; with one patch an image, it is the paper's."""
     rng = np.random.default_rng(0)
-    vectors, label = rng.normal(size=(7, 5)).astype(np.float32), np.array([0, 0, 1, 1, 1, 2, 2])
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    want = []
-    for i in range(7):
-        e = {a: np.exp(unit[i] @ unit[a] / TEMPERATURE) for a in range(7) if a != i}
+    vectors, label = rng.normal(size=(7, 3, 5)), np.array([0, 0, 1, 1, 1, 2, 2])
+    unit = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    want = np.zeros((7, 3))
+    for i, p in np.ndindex(7, 3):
+        e = {a: np.exp(unit[i, p] @ unit[a].mean(0) / TEMPERATURE) for a in range(7) if a != i}
         own = [a for a in e if label[a] == label[i]]
-        want.append(-np.mean([np.log(e[p] / sum(e.values())) for p in own]))
-    np.testing.assert_allclose(
-        contrast(jnp.asarray(vectors), jnp.asarray(label)), want, rtol=1e-5, atol=1e-6
-    )
+        want[i, p] = -np.mean([np.log(e[q] / sum(e.values())) for q in own])
+    got = contrast(jnp.asarray(vectors, jnp.float32), jnp.asarray(label))
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)

@@ -24,11 +24,11 @@ from vjax.video.world.scene import Scene
 
 FRAMES = (3, 6)
 CAPTION_SHARE = 0.75
-WORDS_SHARE = 0.08
-COMPARING_SHARE = 0.32
-MATCHING_SHARE = 0.12
+WORDS_SHARE = 0.06
+COMPARING_SHARE = 0.3
+MATCHING_SHARE = 0.18
 SPOTTING_SHARE = 0.1
-NAMING_SHARE = 0.06
+NAMING_SHARE = 0.04
 YES_NO_SHARE = 0.7  # of comparisons; the others are described
 SAME_SHARE = 0.25  # of comparisons: one moment seen twice
 MATCHED = (2, 6)  # moments shown, the upper bound left out
@@ -36,7 +36,6 @@ SPOT = ("Which has a noise patch?", "Which shows a noise patch?", "Find the nois
 IS_SPOTTED = ("Is there a noise patch?", "Do you see a noise patch?", "Is a noise patch there?")
 MIXED_SHARE = 0.4  # of matches: moments of two clips
 APART = 0.4  # seconds between two moments that are compared
-CHOICE_SHARE = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +172,7 @@ def watching(clip: SceneClip, fps: float, rng: np.random.Generator) -> list[Prom
         asked.append((question, (), answer))
     for n in rng.permutation(len(tasks))[: 2 - len(asked)]:
         question, options, right = questions.scene_question(scene, tasks[n], rng)
-        choice = rng.random() < CHOICE_SHARE
+        choice = rng.random() < words.CHOICE_SHARE
         asked.append((question, options, right) if choice else (question, (), options[right]))
     first, *later = (asked[n] for n in rng.permutation(len(asked)))
     shown = [clip.frames[row] for row in rows]
@@ -192,9 +191,8 @@ def conversation(
         "spotting": (SPOTTING_SHARE, lambda: spotting(clip, rng)),
         "naming": (NAMING_SHARE, lambda: naming(clip, rng)),
     }
-    shares = [share for share, _ in kinds.values()]
-    kind = rng.choice([*kinds, "watching"], p=[*shares, 1 - sum(shares)])
-    return watching(clip, fps, rng) if kind == "watching" else kinds[kind][1]()
+    rest = 1 - sum(share for share, _ in kinds.values())
+    return words.one_of(kinds | {"watching": (rest, lambda: watching(clip, fps, rng))}, rng)
 
 
 def about(clips: Sequence[SceneClip], fps: float) -> Callable[[np.random.Generator], list[Prompt]]:

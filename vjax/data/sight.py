@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vjax.console import UserError
 from vjax.data.conversations import SceneClip
 from vjax.fragments.common import draw_jitter, jittered
 from vjax.video.rng import philox
 from vjax.video.world import motion, scene
 
 STATE = 7  # numbers of a state
-MOMENTS, VIEWS = 2, 2  # of a clip, of a moment
+MOMENTS, VIEWS = 3, 2  # of a clip, of a moment
 PAIRS = [(colour, shape) for colour in scene.COLOURS for shape in (*scene.SHAPES, "lid")]
 BACKGROUNDS, AMBIENTS = list(scene.BACKGROUNDS), list(scene.AMBIENTS)
 CLASSES = (len(PAIRS), len(BACKGROUNDS), len(AMBIENTS))
@@ -45,6 +46,11 @@ class SightBatches:
     """
 
     def __init__(self, clips: Sequence[SceneClip], batch_size: int, seed: int):
+        if batch_size % (MOMENTS * VIEWS):
+            raise UserError(
+                f"pretrain.tower_batch_size={batch_size}: give a multiple of {MOMENTS * VIEWS}, "
+                f"{VIEWS} views of {MOMENTS} moments of each clip"
+            )
         self.clips, self.batch_size, self.seed = clips, batch_size, seed
         self.objects = np.zeros((len(clips), len(PAIRS)), np.float32)
         self.asked = np.full((len(clips), 3), PROCESS, np.int32)
@@ -64,13 +70,14 @@ class SightBatches:
         chosen = rng.integers(len(self.clips), size=self.batch_size // (MOMENTS * VIEWS))
         images, states, moments = [], [], []
         for n, k in enumerate(chosen):
-            clip, half = self.clips[k], len(self.clips[k].frames) // MOMENTS
-            row = int(rng.integers(half))
+            clip, gap = self.clips[k], len(self.clips[k].frames) // MOMENTS
+            first = int(rng.integers(gap))
             for moment in range(MOMENTS):
+                row = first + moment * gap
                 for _ in range(VIEWS):
                     jitter = draw_jitter(rng)
-                    images.append(jittered(clip.frames[row + moment * half], jitter))
-                    states.append(state_of(clip, row + moment * half, jitter["box"]))
+                    images.append(jittered(clip.frames[row], jitter))
+                    states.append(state_of(clip, row, jitter["box"]))
                     moments.append(n * MOMENTS + moment * (clip.scene.speed != "frozen"))
         chosen = np.repeat(chosen, MOMENTS * VIEWS)
         return {

@@ -5,7 +5,7 @@ that stand for options or for things, numerals, and whether two things are the s
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -29,9 +29,7 @@ ECHOED = (1, 3, 4, 5)  # numerals in a row
 SAY = ("Say", "Repeat", "Write", "Copy")
 FIND = ("Which is this?", "Which letter is this?", "Which shows this?", "Find this.")
 IN_CAPTION = ("action", "effect", "speed", "colour", "shape", "other_colour", "other_shape", "side")
-THINGS = [
-    f"{colour} {shape}" for colour in scene_lib.COLOURS for shape in scene_lib.SHAPES
-]  # fmt: skip
+THINGS = [f"{colour} {shape}" for colour in scene_lib.COLOURS for shape in scene_lib.SHAPES]
 
 
 def yes_no(so: bool, rng: np.random.Generator) -> tuple[str, str]:
@@ -101,6 +99,14 @@ def alike(rng: np.random.Generator) -> list[Prompt]:
     return [Prompt((("text", text),), (), answer)]
 
 
+def one_of(
+    kinds: Mapping[str, tuple[float, Callable[[], list[Prompt]]]], rng: np.random.Generator
+) -> list[Prompt]:
+    """A conversation of one of the kinds; each is its share and what makes one."""
+    shares = [share for share, _ in kinds.values()]
+    return kinds[rng.choice([*kinds], p=shares)][1]()
+
+
 def conversation(scene: Scene, rng: np.random.Generator) -> list[Prompt]:
     """A conversation of one of the kinds, each in its share."""
     kinds = {
@@ -110,8 +116,7 @@ def conversation(scene: Scene, rng: np.random.Generator) -> list[Prompt]:
         "finding": (FINDING_SHARE, lambda: finding(rng)),
         "alike": (ALIKE_SHARE, lambda: alike(rng)),
     }
-    shares = [share for share, _ in kinds.values()]
-    return kinds[rng.choice([*kinds], p=shares)][1]()
+    return one_of(kinds, rng)
 
 
 def about(scenes: Sequence[Scene]) -> Callable[[np.random.Generator], list[Prompt]]:

@@ -35,7 +35,8 @@ class Seeing(nnx.Module):
       queries, look, tell: a query per object picks patches by attention; a small MLP tells the
         object's state from them.
       pixels: from a patch's feature, its pixels.
-      moment: from mean and maximum over patches, a vector that equals that of the same moment.
+      moment: from a patch's feature, a vector that equals that of any patch of the same moment, so
+        that a decoder's attention finds a moment from any patch of it.
     """
 
     def __init__(self, tower: Tower, classes: tuple[int, ...], *, rngs: nnx.Rngs):
@@ -52,26 +53,30 @@ class Seeing(nnx.Module):
         self.look = dense(D, D)
         self.tell1, self.tell2 = dense(2 * D, 2 * D), dense(2 * D, STATE)
         self.pixels = dense(D, 3 * CELL * CELL)
-        self.moment = dense(2 * D, D)
+        self.moment = dense(D, D)
 
     def __call__(self, images: UInt8[Array, "V H W 3"], asked: Int[Array, "V Q"]):
-        """Logits [V, classes], states [V, Q, STATE], pixels [V, P, 3 CELL^2], moments [V, D]."""
+        """Logits [V, classes], states [V, Q, STATE], pixels [V, P, 3 CELL^2], moments [V, P, D]."""
         x = self.norm(self.tower(images))
         whole = jnp.concatenate([x.mean(1), x.max(1)], axis=-1)
         q = self.queries[...][asked]
         scores = jnp.einsum("vqd,vpd->vqp", q, self.look(x)) / x.shape[-1] ** 0.5
         seen = jnp.einsum("vqp,vpd->vqd", jax.nn.softmax(scores), x)
         states = self.tell2(jax.nn.gelu(self.tell1(jnp.concatenate([seen, q], -1))))
-        return self.name(whole), states, self.pixels(x), self.moment(whole)
+        return self.name(whole), states, self.pixels(x), self.moment(x)
 
 
-def contrast(vectors: Float[Array, "V D"], label: Int[Array, " V"]) -> Float[Array, " V"]:
-    """Supervised contrastive loss (arXiv 2004.11362, equation 2): equal labels are positives."""
+def contrast(vectors: Float[Array, "V P D"], label: Int[Array, " V"]) -> Float[Array, "V P"]:
+    """Supervised contrastive loss (arXiv 2004.11362, equation 2): equal labels are positives.
+
+    Each patch looks for the other images of its label; an image is the mean over its patches.
+    """
     x = vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)
     itself = jnp.eye(len(x), dtype=bool)
-    log_p = jax.nn.log_softmax(jnp.where(itself, -jnp.inf, x @ x.T / TEMPERATURE))
+    scores = jnp.einsum("vpd,ud->pvu", x, x.mean(1)) / TEMPERATURE
+    log_p = jax.nn.log_softmax(jnp.where(itself, -jnp.inf, scores))
     same = (label[:, None] == label) & ~itself
-    return -jnp.where(same, log_p, 0.0).sum(-1) / same.sum(-1)
+    return -(jnp.where(same, log_p, 0.0).sum(-1) / same.sum(-1)).T
 
 
 def seeing_loss(model: Seeing, batch: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
