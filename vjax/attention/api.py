@@ -17,11 +17,13 @@ class Mask:
       causal: a query sees keys whose position is not larger than its own.
       q_segments: int32 [B, T]; kv_segments: int32 [B, S]; a query sees keys of its own segment, and
         segment 0 (padding) sees nothing. Both or neither.
+      window: with `causal`, a query sees keys less than this many positions back; 0 = all.
       q_positions: int32 [B, T], kv_positions: int32 [B, S]: what `causal` compares; the order in
         the array where absent.
     """
 
     causal: bool = flax.struct.field(pytree_node=False, default=False)
+    window: int = flax.struct.field(pytree_node=False, default=0)
     q_segments: Int[Array, "B T"] | None = None
     kv_segments: Int[Array, "B S"] | None = None
     q_positions: Int[Array, "B T"] | None = None

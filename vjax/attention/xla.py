@@ -16,6 +16,8 @@ def allowed(mask, T: int, S: int) -> Bool[Array, "B T S"] | None:
         q_pos = jnp.arange(T)[None] if mask.q_positions is None else mask.q_positions
         k_pos = jnp.arange(S)[None] if mask.kv_positions is None else mask.kv_positions
         seen = q_pos[:, :, None] >= k_pos[:, None, :]
+        if mask.window:
+            seen &= q_pos[:, :, None] - k_pos[:, None, :] < mask.window
     if mask.q_segments is not None:
         same = (mask.q_segments[:, :, None] == mask.kv_segments[:, None, :]) & (
             mask.q_segments[:, :, None] > 0

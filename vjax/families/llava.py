@@ -8,16 +8,14 @@ import re
 
 import numpy as np
 
-from vjax.families.spec import DecoderSpec, ModelSpec, ProjectorSpec, TowerSpec
+from vjax.families.spec import ModelSpec, ProjectorSpec, TowerSpec
+from vjax.families.text import decoder_config, decoder_spec, decoder_weights, linear
 
 # what the modules here compute; a config that asks for something else is refused
 # (part, key, the value where the key is absent, the value that is read)
 REQUIRED = (
     ("vision_config", "model_type", None, "siglip_vision_model"),
     ("vision_config", "num_channels", 3, 3),
-    ("text_config", "model_type", None, "qwen2"),
-    ("text_config", "hidden_act", "silu", "silu"),
-    ("text_config", "use_sliding_window", False, False),
     ("", "vision_feature_select_strategy", "default", "full"),
     ("", "multimodal_projector_bias", True, True),
 )
@@ -45,10 +43,7 @@ def _spec(config: dict) -> ModelSpec:
             name = f"{part}.{key}" if part else key
             raise ValueError(f"config.json: {name} is {found!r}, the llava family reads {want!r}")
     vision, text = config["vision_config"], config["text_config"]
-    heads = text["num_attention_heads"]
-    rope = text.get("rope_parameters") or {"rope_theta": text.get("rope_theta", 10_000.0)}
-    if rope.get("rope_type", "default") != "default" or text.get("rope_scaling"):
-        raise ValueError("config.json: text_config scales its rotary positions, which is not read")
+    tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
     select_layer = config.get("vision_feature_layer", -2)
     if not isinstance(select_layer, int):
         raise ValueError(f"config.json: vision_feature_layer is {select_layer!r}, not one layer")
@@ -68,18 +63,7 @@ def _spec(config: dict) -> ModelSpec:
             select_layer=select_layer,
         ),
         projector=ProjectorSpec(kind="mlp2", act=config.get("projector_hidden_act", "gelu")),
-        text=DecoderSpec(
-            width=text["hidden_size"],
-            layers=text["num_hidden_layers"],
-            heads=heads,
-            kv_heads=text["num_key_value_heads"],
-            head_dim=text.get("head_dim") or text["hidden_size"] // heads,
-            ffn=text["intermediate_size"],
-            vocab=text["vocab_size"],
-            rope_theta=rope["rope_theta"],
-            norm_eps=text.get("rms_norm_eps", 1e-6),
-            tied=bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))),
-        ),
+        text=decoder_spec(text, tied=bool(tied), where="text_config."),
         image_token_id=config.get("image_token_id", config.get("image_token_index")),
         frame_token_id=config["frame_token_id"],
         end_token_id=text["eos_token_id"],
@@ -90,8 +74,6 @@ def _spec(config: dict) -> ModelSpec:
 def config_json(spec: ModelSpec) -> dict:
     """The config.json that `spec` reads back and transformers opens."""
     vision, text = spec.vision, spec.text
-    if not text.qkv_bias:
-        raise ValueError("Qwen2 has biases on q, k and v: text.qkv_bias must be true")
     return {
         "architectures": ["LlavaForConditionalGeneration"],
         "model_type": "llava",
@@ -116,20 +98,8 @@ def config_json(spec: ModelSpec) -> dict:
             "layer_norm_eps": vision.norm_eps,
             "vision_use_head": False,
         },
-        "text_config": {
-            "model_type": "qwen2",
-            "hidden_size": text.width,
-            "num_hidden_layers": text.layers,
-            "num_attention_heads": text.heads,
-            "num_key_value_heads": text.kv_heads,
-            "head_dim": text.head_dim,
-            "intermediate_size": text.ffn,
-            "vocab_size": text.vocab,
-            "hidden_act": "silu",
-            "rope_parameters": {"rope_type": "default", "rope_theta": text.rope_theta},
-            "rms_norm_eps": text.norm_eps,
-            "tie_word_embeddings": text.tied,
-            "use_sliding_window": False,
+        "text_config": decoder_config(text)
+        | {
             "bos_token_id": None,
             "eos_token_id": spec.end_token_id,
             "pad_token_id": spec.pad_token_id,
@@ -143,43 +113,23 @@ def weight_map(spec: ModelSpec) -> dict[str, tuple[str, str]]:
     `{}` in a name stands for the layer; such entries stack over layers. Layouts: `same`, `linear`
     (torch [out, in], ours [in, out]), `conv` (torch [D, C, h, w], ours [h*w*C, D]).
     """
-    tower, text = "model.vision_tower", "model.language_model"
+    tower = "model.vision_tower"
     names: dict[str, tuple[str, str]] = {
         "tower/patch/kernel": (f"{tower}.embeddings.patch_embedding.weight", "conv"),
         "tower/patch/bias": (f"{tower}.embeddings.patch_embedding.bias", "same"),
         "tower/position": (f"{tower}.embeddings.position_embedding.weight", "same"),
-        "decoder/embed": (f"{text}.embed_tokens.weight", "same"),
-        "decoder/norm/scale": (f"{text}.norm.weight", "same"),
     }
-
-    def linear(ours: str, theirs: str, bias: bool = True):
-        names[f"{ours}/kernel"] = (f"{theirs}.weight", "linear")
-        if bias:
-            names[f"{ours}/bias"] = (f"{theirs}.bias", "same")
-
     layer = f"{tower}.encoder.layers.{{}}"
     for ours, theirs in (("q", "q_proj"), ("k", "k_proj"), ("v", "v_proj"), ("o", "out_proj")):
-        linear(f"tower/layers/attn/{ours}", f"{layer}.self_attn.{theirs}")
+        linear(names, f"tower/layers/attn/{ours}", f"{layer}.self_attn.{theirs}", bias=True)
     for ours in ("fc1", "fc2"):
-        linear(f"tower/layers/mlp/{ours}", f"{layer}.mlp.{ours}")
+        linear(names, f"tower/layers/mlp/{ours}", f"{layer}.mlp.{ours}", bias=True)
     for ours, theirs in (("norm1", "layer_norm1"), ("norm2", "layer_norm2")):
         names[f"tower/layers/{ours}/scale"] = (f"{layer}.{theirs}.weight", "same")
         names[f"tower/layers/{ours}/bias"] = (f"{layer}.{theirs}.bias", "same")
-
-    linear("projector/fc1", "model.multi_modal_projector.linear_1")
-    linear("projector/fc2", "model.multi_modal_projector.linear_2")
-
-    layer = f"{text}.layers.{{}}"
-    for ours in ("q", "k", "v", "o"):
-        bias = spec.text.qkv_bias and ours != "o"
-        linear(f"decoder/layers/attn/{ours}", f"{layer}.self_attn.{ours}_proj", bias)
-    for ours in ("gate", "up", "down"):
-        linear(f"decoder/layers/mlp/{ours}", f"{layer}.mlp.{ours}_proj", bias=False)
-    names["decoder/layers/norm1/scale"] = (f"{layer}.input_layernorm.weight", "same")
-    names["decoder/layers/norm2/scale"] = (f"{layer}.post_attention_layernorm.weight", "same")
-    if not spec.text.tied:
-        names["decoder/head"] = ("lm_head.weight", "linear")
-    return names
+    linear(names, "projector/fc1", "model.multi_modal_projector.linear_1", bias=True)
+    linear(names, "projector/fc2", "model.multi_modal_projector.linear_2", bias=True)
+    return names | decoder_weights(spec.text, "model.language_model")
 
 
 def module_name(name: str) -> str:

@@ -4,10 +4,10 @@ import json
 import pathlib
 import types
 
-from vjax.families import llava
+from vjax.families import causal, llava, text
 from vjax.families.spec import ModelSpec
 
-FAMILIES: dict[str, types.ModuleType] = {"llava": llava}
+FAMILIES: dict[str, types.ModuleType] = {"llava": llava, **dict.fromkeys(text.KINDS, causal)}
 
 
 def family_of(model_type: str) -> types.ModuleType:

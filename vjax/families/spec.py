@@ -2,6 +2,8 @@
 
 import dataclasses
 
+NO_TOKEN = -1  # the id of a special token that a tokenizer does not have
+
 
 @dataclasses.dataclass(frozen=True)
 class TowerSpec:
@@ -41,8 +43,32 @@ class ProjectorSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """Slower rotary frequencies for longer contexts (transformers' `rope_parameters`).
+
+    `linear` divides all of them by `factor`; `llama3` those whose wavelength is beyond
+    `original_length / low`, and blends down to `original_length / high`.
+    """
+
+    kind: str
+    factor: float
+    low: float = 1.0
+    high: float = 4.0
+    original_length: int = 8192
+
+
+@dataclasses.dataclass(frozen=True)
 class DecoderSpec:
-    """A pre-norm causal decoder with rotary positions, grouped-query attention and SwiGLU."""
+    """A pre-norm causal decoder with rotary positions, grouped-query attention and SwiGLU.
+
+    Attributes:
+      model_type: the transformers class it equals: llama, mistral, qwen2 or qwen3.
+      qkv_bias, o_bias, mlp_bias: which linear layers have one.
+      qk_norm: queries and keys pass an RMSNorm over each head before they are rotated.
+      window: a token sees this many of the last tokens, itself among them; 0 = all.
+      mrope: frequencies that follow time, height and width of a position (M-RoPE, arXiv
+        2409.12191, section 2.1); () = positions are one number.
+    """
 
     width: int
     layers: int
@@ -55,15 +81,25 @@ class DecoderSpec:
     norm_eps: float = 1e-6
     qkv_bias: bool = True
     tied: bool = True
+    model_type: str = "qwen2"
+    o_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
+    window: int = 0
+    rope_scaling: RopeScaling | None = None
+    mrope: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """A Video-LLM: tower, projector, decoder and the token ids that tie them together."""
+    """A Video-LLM: tower, projector, decoder and the token ids that tie them together.
+
+    A language model alone has neither tower nor projector; ids that it lacks are NO_TOKEN.
+    """
 
     family: str
-    vision: TowerSpec
-    projector: ProjectorSpec
+    vision: TowerSpec | None
+    projector: ProjectorSpec | None
     text: DecoderSpec
     image_token_id: int
     frame_token_id: int

@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from vjax.families.spec import ModelSpec
 from vjax.models.video_llm import VideoLLM
 
 
@@ -31,6 +32,20 @@ def reference_logits(
       ValueError: image tokens and pixel values that do not fit each other.
     """
     spec, (B, T) = model.spec, input_ids.shape
+    ones = np.ones((B, T), np.int32)
+    batch = {
+        "tokens": np.asarray(input_ids, np.int32),
+        "vision_index": -ones,
+        "images": np.zeros((0, 0, 0, 3), np.float32),
+        "positions": np.broadcast_to(np.arange(T, dtype=np.int32), (B, T)),
+        "segment_ids": ones if attention_mask is None else np.asarray(attention_mask, np.int32),
+    }
+    if spec.vision is not None:
+        batch |= _vision(spec, input_ids, pixel_values)
+    return _logits(*nnx.split(model), batch)
+
+
+def _vision(spec: ModelSpec, input_ids: np.ndarray, pixel_values: np.ndarray | None) -> dict:
     if pixel_values is None:
         side = spec.vision.image_size
         pixel_values = np.zeros((0, 3, side, side), np.float32)
@@ -38,19 +53,11 @@ def reference_logits(
     have = len(pixel_values) * spec.vision.patches
     if slots.sum() != have:
         raise ValueError(f"{slots.sum()} image tokens for {have} patches of the pixel values")
-    index = np.where(slots, np.cumsum(slots).reshape(B, T) - 1, -1)
+    index = np.where(slots, np.cumsum(slots).reshape(slots.shape) - 1, -1)
     # the tower scales pixels itself; a model without images still has one in its buffer
     images = (np.asarray(pixel_values, np.float32).transpose(0, 2, 3, 1) + 1) * 127.5
-    batch = {
-        "tokens": np.asarray(input_ids, np.int32),
-        "vision_index": index.astype(np.int32),
-        "images": images if len(images) else np.zeros((1, *images.shape[1:]), np.float32),
-        "positions": np.broadcast_to(np.arange(T, dtype=np.int32), (B, T)),
-        "segment_ids": np.ones((B, T), np.int32)
-        if attention_mask is None
-        else np.asarray(attention_mask, np.int32),
-    }
-    return _logits(*nnx.split(model), batch)
+    images = images if len(images) else np.zeros((1, *images.shape[1:]), np.float32)
+    return {"vision_index": index.astype(np.int32), "images": images}
 
 
 @functools.partial(jax.jit, static_argnums=0)

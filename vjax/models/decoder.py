@@ -1,4 +1,4 @@
-"""The language model: a Qwen2-shaped causal decoder (transformers' Qwen2ForCausalLM)."""
+"""The language model: Llama, Mistral, Qwen2 and Qwen3 by their spec (transformers' ...ForCausalLM)."""
 
 import flax.struct
 import jax
@@ -23,7 +23,7 @@ class Cache:
 
 
 class Attention(nnx.Module):
-    """Causal grouped-query attention with rotary positions."""
+    """Causal grouped-query attention with rotary positions, queries and keys normalised or not."""
 
     def __init__(self, spec: DecoderSpec, *, stack: tuple[int, ...], rngs: nnx.Rngs):
         self.head_dim = spec.head_dim
@@ -32,7 +32,14 @@ class Attention(nnx.Module):
         self.q = Dense(spec.width, q, ("embed", "heads"), bias=bias, stack=stack, rngs=rngs)
         self.k = Dense(spec.width, kv, ("embed", "kv_heads"), bias=bias, stack=stack, rngs=rngs)
         self.v = Dense(spec.width, kv, ("embed", "kv_heads"), bias=bias, stack=stack, rngs=rngs)
-        self.o = Dense(q, spec.width, ("heads", "embed"), bias=False, stack=stack, rngs=rngs)
+        self.o = Dense(
+            q, spec.width, ("heads", "embed"), bias=spec.o_bias, stack=stack, rngs=rngs
+        )
+        self.q_norm = self.k_norm = nnx.data(None)
+        if spec.qk_norm:
+            self.q_norm, self.k_norm = (
+                RMSNorm(spec.head_dim, spec.norm_eps, stack=stack) for _ in "qk"
+            )
 
     def __call__(self, x, rope, mask: Mask, past, key):
         """past: (k, v) [B, S, K, H] of earlier tokens, or None. Returns output and own (k, v)."""
@@ -40,6 +47,8 @@ class Attention(nnx.Module):
             rearrange(m(x, key), "b t (n h) -> b t n h", h=self.head_dim)
             for m in (self.q, self.k, self.v)
         )
+        if self.q_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
         q, k = apply_rope(q, rope), apply_rope(k, rope)
         keys, values = (
             (k, v)
@@ -54,13 +63,13 @@ class Mlp(nnx.Module):
     """SwiGLU."""
 
     def __init__(self, spec: DecoderSpec, *, stack: tuple[int, ...], rngs: nnx.Rngs):
-        self.gate = Dense(
-            spec.width, spec.ffn, ("embed", "ffn"), bias=False, stack=stack, rngs=rngs
-        )
-        self.up = Dense(spec.width, spec.ffn, ("embed", "ffn"), bias=False, stack=stack, rngs=rngs)
-        self.down = Dense(
-            spec.ffn, spec.width, ("ffn", "embed"), bias=False, stack=stack, rngs=rngs
-        )
+        for name, into, out, axes in (
+            ("gate", spec.width, spec.ffn, ("embed", "ffn")),
+            ("up", spec.width, spec.ffn, ("embed", "ffn")),
+            ("down", spec.ffn, spec.width, ("ffn", "embed")),
+        ):
+            layer = Dense(into, out, axes, bias=spec.mlp_bias, stack=stack, rngs=rngs)
+            setattr(self, name, layer)
 
     def __call__(self, x, key):
         return self.down(jax.nn.silu(self.gate(x, key)) * self.up(x, key), key)
@@ -103,6 +112,7 @@ class Decoder(nnx.Module):
         positions: Int[Array, "B T"],
         segments: Int[Array, "B T"],
         *,
+        rope_positions: Int[Array, "B T 3"] | None = None,
         cache: Cache | None = None,
         remat: bool = False,
         key: Array | None = None,
@@ -110,7 +120,8 @@ class Decoder(nnx.Module):
     ) -> tuple[Float[Array, "B T D"], Cache | None]:
         """Args:
           x: token embeddings.
-          positions: rotary positions; also what "earlier" means within a segment.
+          positions: what "earlier" means within a segment; also the rotary positions, but for
+          rope_positions: time, height and width of every token, where the spec has M-RoPE.
           segments: 0 is padding; tokens see earlier tokens of their own segment.
           cache: what was seen before, of the same rows.
           keep_kv: return this call's keys and values, appended to `cache`.
@@ -118,13 +129,14 @@ class Decoder(nnx.Module):
         Returns:
           Normalised hidden states, and the grown cache (None unless `keep_kv`).
         """
-        rope = rope_table(positions, self.spec.head_dim, self.spec.rope_theta)
+        rope = rope_table(self.spec, positions if rope_positions is None else rope_positions)
         all_seg, all_pos = segments, positions
         if cache is not None:
             all_seg = jnp.concatenate([cache.segments, segments], axis=1)
             all_pos = jnp.concatenate([cache.positions, positions], axis=1)
         mask = Mask(
             causal=True,
+            window=self.spec.window,
             q_segments=segments,
             kv_segments=all_seg,
             q_positions=positions,

@@ -4,8 +4,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
+
+from vjax.families.spec import DecoderSpec
 
 ACTIVATIONS: dict[str, Callable] = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
@@ -115,10 +118,35 @@ class RMSNorm(nnx.Module):
         return (h * self.scale[...]).astype(x.dtype)
 
 
-def rope_table(positions: Int[Array, "B T"], head_dim: int, theta: float) -> tuple[Array, Array]:
-    """cos and sin, float32 [B, T, H], of rotary angles, rotate-half (Qwen2RotaryEmbedding)."""
-    freq = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
-    angle = positions[..., None].astype(jnp.float32) * freq
+def rope_frequencies(spec: DecoderSpec) -> Float[np.ndarray, " F"]:
+    """Radians a position, float32, of each pair of channels (transformers' modeling_rope_utils)."""
+    half = np.arange(0, spec.head_dim, 2, dtype=np.float32) / np.float32(spec.head_dim)
+    freq = (1.0 / np.float32(spec.rope_theta) ** half).astype(np.float32)
+    scaling = spec.rope_scaling
+    if scaling is None:
+        return freq
+    if scaling.kind == "linear":
+        return freq / np.float32(scaling.factor)
+    # llama3: wavelengths beyond the old context are stretched, short ones stay, between them a blend
+    turns = scaling.original_length * freq / (2 * np.pi)
+    keep = np.clip((turns - scaling.low) / (scaling.high - scaling.low), 0, 1)
+    return (freq * (keep + (1 - keep) / scaling.factor)).astype(np.float32)
+
+
+def rope_table(
+    spec: DecoderSpec, positions: Int[Array, "B T"] | Int[Array, "B T 3"]
+) -> tuple[Array, Array]:
+    """cos and sin, float32 [B, T, H], of rotary angles, rotate-half (Qwen2RotaryEmbedding).
+
+    Positions of three numbers are time, height and width: each frequency follows the one that
+    `spec.mrope` deals it to (Qwen2VLRotaryEmbedding). A text position is three equal numbers.
+    """
+    freq = jnp.asarray(rope_frequencies(spec))
+    if positions.ndim == 3:
+        axis = np.repeat(np.arange(3), spec.mrope)
+        angle = positions[..., axis].astype(jnp.float32) * freq
+    else:
+        angle = positions[..., None].astype(jnp.float32) * freq
     angle = jnp.concatenate([angle, angle], axis=-1)
     return jnp.cos(angle), jnp.sin(angle)
 

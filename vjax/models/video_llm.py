@@ -11,12 +11,17 @@ from vjax.models.vit import Tower
 
 
 class VideoLLM(nnx.Module):
-    """A Video-LLM in the LLaVA layout: images -> tower -> projector -> slots of the decoder."""
+    """A Video-LLM in the LLaVA layout: images -> tower -> projector -> slots of the decoder.
+
+    Without a tower it is a language model, and `images` and `vision_index` count for nothing.
+    """
 
     def __init__(self, spec: ModelSpec, *, rngs: nnx.Rngs):
         self.spec = spec
-        self.tower = Tower(spec.vision, rngs=rngs)
-        self.projector = Projector(spec, rngs=rngs)
+        self.tower = self.projector = nnx.data(None)
+        if spec.vision is not None:
+            self.tower = Tower(spec.vision, rngs=rngs)
+            self.projector = Projector(spec, rngs=rngs)
         self.decoder = Decoder(spec.text, rngs=rngs)
 
     def embed(
@@ -30,11 +35,13 @@ class VideoLLM(nnx.Module):
         key: Array | None = None,
     ) -> Float[Array, "B T D"]:
         """Token embeddings with vision features put where `vision_index` points (-1 = text)."""
+        text = jnp.take(self.decoder.embed[...].astype(dtype), tokens, axis=0)
+        if self.tower is None:
+            return text
         features = self.projector(self.tower(images, dtype=dtype, remat=remat, key=key), key)
         features = features.reshape(-1, features.shape[-1])
         # a gather, not a scatter: static shapes, and cheap to shard
         seen = jnp.take(features, jnp.maximum(vision_index, 0), axis=0)
-        text = jnp.take(self.decoder.embed[...].astype(dtype), tokens, axis=0)
         return jnp.where((vision_index >= 0)[..., None], seen, text)
 
     def __call__(

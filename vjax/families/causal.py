@@ -1,0 +1,73 @@
+"""Language models without eyes: transformers' LlamaForCausalLM and its kin, whole checkpoints."""
+
+import re
+
+import numpy as np
+
+from vjax.families.spec import NO_TOKEN, ModelSpec
+from vjax.families.text import decoder_config, decoder_spec, decoder_weights
+
+ARCHITECTURES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+
+
+def spec(config: dict) -> ModelSpec:
+    """Reads the config.json of a decoder; raises ValueError for a setting that is not read."""
+    try:
+        text = decoder_spec(config)
+    except KeyError as error:
+        raise ValueError(f"config.json: {error.args[0]!r} is missing") from None
+    end = config.get("eos_token_id")
+    end = end[0] if isinstance(end, list) else end
+    pad = config.get("pad_token_id")
+    pad = (end or 0) if pad is None else pad
+    return ModelSpec(
+        family=text.model_type,
+        vision=None,
+        projector=None,
+        text=text,
+        image_token_id=NO_TOKEN,
+        frame_token_id=NO_TOKEN,
+        end_token_id=NO_TOKEN if end is None else end,
+        pad_token_id=pad,
+    )
+
+
+def config_json(spec: ModelSpec) -> dict:
+    """The config.json that `spec` reads back and transformers opens."""
+    end = None if spec.end_token_id == NO_TOKEN else spec.end_token_id
+    return decoder_config(spec.text) | {
+        "architectures": [ARCHITECTURES[spec.text.model_type]],
+        "eos_token_id": end,
+        "pad_token_id": spec.pad_token_id,
+    }
+
+
+def weight_map(spec: ModelSpec) -> dict[str, tuple[str, str]]:
+    """Our variable path -> (name, layout); see `vjax.families.llava.weight_map`."""
+    return decoder_weights(spec.text, "model")
+
+
+def module_name(name: str) -> str:
+    """Every release saves the names of its modules."""
+    return name
+
+
+def file_name(name: str) -> str:
+    return name
+
+
+def is_unused(spec: ModelSpec, name: str) -> bool:
+    """A tied head is the embedding; old files hold the rotary frequencies."""
+    if spec.text.tied and name == "lm_head.weight":
+        return True
+    return bool(re.fullmatch(r".*\.rotary_emb\.inv_freq", name))
+
+
+def unused_weights(spec: ModelSpec) -> dict[str, np.ndarray]:
+    """None."""
+    return {}
