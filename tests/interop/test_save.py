@@ -65,7 +65,7 @@ def test_a_model_with_adapters_is_refused(tmp_path):
         ({"vision_feature_select_strategy": "default"}, "vision_feature_select_strategy is 'def"),
         ({"frame_token_id": None}, "'frame_token_id' is missing"),
         ({"text_config": {"hidden_act": "gelu"}}, "text_config.hidden_act is 'gelu'"),
-        ({"text_config": {"rope_parameters": {"rope_type": "yarn"}}}, "rotary positions"),
+        ({"text_config": {"rope_parameters": {"rope_type": "yarn"}}}, "rope_type is 'yarn'"),
     ],
 )
 def test_configs_that_are_not_read(change, message):

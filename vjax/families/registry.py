@@ -4,10 +4,14 @@ import json
 import pathlib
 import types
 
-from vjax.families import causal, llava, text
+from vjax.families import causal, llava, qwen2_vl, text
 from vjax.families.spec import ModelSpec
 
-FAMILIES: dict[str, types.ModuleType] = {"llava": llava, **dict.fromkeys(text.KINDS, causal)}
+FAMILIES: dict[str, types.ModuleType] = {
+    "llava": llava,
+    "qwen2_vl": qwen2_vl,
+    **dict.fromkeys(text.KINDS, causal),
+}
 
 
 def family_of(model_type: str) -> types.ModuleType:

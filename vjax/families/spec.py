@@ -5,12 +5,25 @@ import dataclasses
 NO_TOKEN = -1  # the id of a special token that a tokenizer does not have
 
 
+HALF = (0.5, 0.5, 0.5)
+
+
 @dataclasses.dataclass(frozen=True)
 class TowerSpec:
-    """A vision transformer over square images.
+    """A vision transformer over images, which see nothing of each other.
 
-    `select_layer` counts hidden states as transformers does: -1 is the output of the last block,
-    before any final norm; -2 drops the last block.
+    Attributes:
+      image_size: side in pixels of the images it was made for; fixes the size of a `table`.
+      select_layer: counts hidden states as transformers does: -1 is the output of the last block,
+        before any final norm; -2 drops the last block.
+      position: `table` adds a learned vector to each patch; `rope2d` rotates queries and keys by
+        the patch's row and column (axial, arXiv 2409.12191), for images of any size.
+      rope_theta: of `rope2d`.
+      temporal_patch: frames that one patch spans; a single frame is taken that many times.
+      merge: side of the blocks of patches that lie together in the order of patches.
+      fused_qkv: one linear layer for queries, keys and values.
+      patch_bias: of the patch embedding.
+      mean, std: of RGB in 0 ... 1, which pixels are normalised by.
     """
 
     width: int
@@ -22,10 +35,18 @@ class TowerSpec:
     act: str = "gelu_pytorch_tanh"
     norm_eps: float = 1e-6
     select_layer: int = -1
+    position: str = "table"
+    rope_theta: float = 10_000.0
+    temporal_patch: int = 1
+    merge: int = 1
+    fused_qkv: bool = False
+    patch_bias: bool = True
+    mean: tuple[float, float, float] = HALF
+    std: tuple[float, float, float] = HALF
 
     @property
     def patches(self) -> int:
-        """Patches (vision tokens) of one image."""
+        """Patches of one image of `image_size`."""
         return (self.image_size // self.patch_size) ** 2
 
     @property
@@ -36,10 +57,19 @@ class TowerSpec:
 
 @dataclasses.dataclass(frozen=True)
 class ProjectorSpec:
-    """From tower width to decoder width: two linear layers, an activation between (LLaVA-1.5)."""
+    """From tower width to decoder width: two linear layers, an activation between.
+
+    Attributes:
+      hidden: width between them; 0 = the decoder's (LLaVA-1.5).
+      merge: side of the blocks of patches that become one token, side by side in its channels.
+      norm: a LayerNorm before (Qwen2-VL's PatchMerger has merge 2, norm and hidden 4 x the tower's).
+    """
 
     kind: str = "mlp2"
     act: str = "gelu"
+    hidden: int = 0
+    merge: int = 1
+    norm: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +135,12 @@ class ModelSpec:
     frame_token_id: int
     end_token_id: int
     pad_token_id: int
+    video_token_id: int = NO_TOKEN
+
+    @property
+    def image_tokens(self) -> int:
+        """Vision tokens of one image of the tower's size."""
+        return self.vision.patches // self.projector.merge**2
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,6 +39,7 @@ def greedy(model: VideoLLM, prompt: Prompt, max_new_tokens: int) -> Int[Array, "
             embed_tokens(model, token, cache.k.dtype),
             (prompt.position + i)[:, None],
             prompt.segment[:, None],
+            rope_positions=(prompt.rope_position + i)[:, None],
             cache=cache,
             keep_kv=True,
         )

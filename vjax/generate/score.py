@@ -41,11 +41,14 @@ def candidate_logprobs(
     def rest(args):
         """Log-probability of all tokens but the first, of one group of candidates a row."""
         tokens, mask = (rearrange(x, "b c a -> (b c) a") for x in args)
-        position, segment = (jnp.repeat(x, group) for x in (prompt.position, prompt.segment))
+        position, rope, segment = (
+            jnp.repeat(x, group) for x in (prompt.position, prompt.rope_position, prompt.segment)
+        )
         hidden, _ = model.decoder(
             embed_tokens(model, tokens[:, :-1], prompt.cache.k.dtype),
             position[:, None] + jnp.arange(A - 1),
             jnp.where(mask[:, :-1], segment[:, None], 0),
+            rope_positions=rope[:, None] + jnp.arange(A - 1),
             cache=_repeat(prompt.cache, group),
         )
         logits = model.decoder.logits(hidden)

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from einops import rearrange
 
 CHANNELS = 3
 
@@ -10,21 +11,28 @@ CHANNELS = 3
 def to_ours(w: np.ndarray, layout: str) -> np.ndarray:
     """A tensor of a file -> one layer's variable. Tensors of another rank pass as they are.
 
-    `linear`: [out, in] -> [in, out]; `conv`: [D, C, h, w] -> [h*w*C, D]; `same`.
+    `linear`: [out, in] -> [in, out]; `conv`: [D, C, h, w] -> [h*w*C, D]; `conv/t`: [D, C, t, h, w]
+    -> [t*h*w*C, D]; `same`.
     """
     if layout == "linear" and w.ndim == 2:
         return w.T
     if layout == "conv" and w.ndim == 4:
-        return w.transpose(2, 3, 1, 0).reshape(-1, w.shape[0])
+        return rearrange(w, "d c h w -> (h w c) d")
+    if layout.startswith("conv/") and w.ndim == 5:
+        return rearrange(w, "d c t h w -> (t h w c) d")
     return w
 
 
 def to_theirs(w: np.ndarray, layout: str) -> np.ndarray:
-    """The other way, contiguous; `conv` kernels are square and see RGB."""
+    """The other way, contiguous; kernels are square and see RGB."""
     if layout == "linear":
         w = w.T
     if layout == "conv":
         side = math.isqrt(w.shape[0] // CHANNELS)
-        w = w.reshape(side, side, CHANNELS, -1).transpose(3, 2, 0, 1)
+        w = rearrange(w, "(h w c) d -> d c h w", h=side, w=side)
+    if layout.startswith("conv/"):
+        frames = int(layout.removeprefix("conv/"))
+        side = math.isqrt(w.shape[0] // CHANNELS // frames)
+        w = rearrange(w, "(t h w c) d -> d c t h w", t=frames, h=side, w=side)
     # safetensors writes a strided array's bytes in the wrong order, without a word
     return np.ascontiguousarray(w)

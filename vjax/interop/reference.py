@@ -5,59 +5,47 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from vjax.families.spec import ModelSpec
 from vjax.models.video_llm import VideoLLM
+from vjax.models.vit import patch_grid
+from vjax.prompts.positions import mrope_positions
 
 
-def reference_logits(
-    model: VideoLLM,
-    input_ids: Int[np.ndarray, "B T"],
-    attention_mask: Int[np.ndarray, "B T"] | None = None,
-    pixel_values: Float[np.ndarray, "V 3 H W"] | None = None,
-) -> Float[Array, "B T vocab"]:
-    """What LlavaForConditionalGeneration's forward gives for the same arguments, in float32.
+def reference_logits(model: VideoLLM, **inputs: np.ndarray) -> Float[Array, "B T vocab"]:
+    """What the reference class's forward gives for the same arguments, in float32.
 
-    Positions follow that class: 0, 1, 2, ... over the whole row, padding counted. Images fill the
-    image tokens in reading order. What padding tokens give has no reference: do not compare it.
-    Differentiable with respect to the model's variables.
+    Differentiable with respect to the model's variables. What padding tokens give has no reference:
+    do not compare it.
 
     Args:
-      attention_mask: 1 where a token is real; all where None.
-      pixel_values: normalised to [-1, 1].
+      inputs: the arguments of that forward, as numpy arrays.
+        input_ids [B, T]; attention_mask [B, T], 1 where a token is real, all where absent.
+        LlavaForConditionalGeneration: pixel_values [V, 3, H, W]. Qwen2VL...: pixel_values and
+        pixel_values_videos [patches, C t h w], image_grid_thw and video_grid_thw [V, 3],
+        mm_token_type_ids [B, T]; position_ids [3, B, T], by rule `hf5` where absent, as there.
+        Pixels are normalised, and fill their tokens in reading order.
 
     Raises:
-      ValueError: image tokens and pixel values that do not fit each other.
+      ValueError: an argument that the family does not take, or vision tokens and pixel values that
+        do not fit each other.
     """
-    spec, (B, T) = model.spec, input_ids.shape
-    ones = np.ones((B, T), np.int32)
+    spec = model.spec
+    given = {name: np.asarray(value) for name, value in inputs.items() if value is not None}
+    ids = given.pop("input_ids")
+    mask = given.pop("attention_mask", np.ones(ids.shape, np.int32))
+    take = _text if spec.vision is None else {"rope2d": _grids}.get(spec.vision.position, _images)
     batch = {
-        "tokens": np.asarray(input_ids, np.int32),
-        "vision_index": -ones,
-        "images": np.zeros((0, 0, 0, 3), np.float32),
-        "positions": np.broadcast_to(np.arange(T, dtype=np.int32), (B, T)),
-        "segment_ids": ones if attention_mask is None else np.asarray(attention_mask, np.int32),
-    }
-    if spec.vision is not None:
-        batch |= _vision(spec, input_ids, pixel_values)
+        "tokens": ids.astype(np.int32),
+        "positions": np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape),
+        "segment_ids": mask.astype(np.int32),
+    } | take(spec, ids, mask, given)
+    if given:
+        raise ValueError(f"{spec.family}: arguments that are not taken: {', '.join(given)}")
     return _logits(*nnx.split(model), batch)
-
-
-def _vision(spec: ModelSpec, input_ids: np.ndarray, pixel_values: np.ndarray | None) -> dict:
-    if pixel_values is None:
-        side = spec.vision.image_size
-        pixel_values = np.zeros((0, 3, side, side), np.float32)
-    slots = input_ids == spec.image_token_id
-    have = len(pixel_values) * spec.vision.patches
-    if slots.sum() != have:
-        raise ValueError(f"{slots.sum()} image tokens for {have} patches of the pixel values")
-    index = np.where(slots, np.cumsum(slots).reshape(slots.shape) - 1, -1)
-    # the tower scales pixels itself; a model without images still has one in its buffer
-    images = (np.asarray(pixel_values, np.float32).transpose(0, 2, 3, 1) + 1) * 127.5
-    images = images if len(images) else np.zeros((1, *images.shape[1:]), np.float32)
-    return {"vision_index": index.astype(np.int32), "images": images}
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -65,3 +53,76 @@ def _logits(graphdef, state, batch: dict[str, Array]) -> Float[Array, "B T vocab
     model = nnx.merge(graphdef, state)
     hidden, _ = model(batch, dtype=jnp.float32)
     return model.decoder.logits(hidden)
+
+
+def _text(spec: ModelSpec, ids: np.ndarray, mask: np.ndarray, given: dict) -> dict:
+    return {}
+
+
+def _images(spec: ModelSpec, ids: np.ndarray, mask: np.ndarray, given: dict) -> dict:
+    """Images of one size. Positions are 0, 1, 2, ... over the whole row, padding counted."""
+    side = spec.vision.image_size
+    pixels = given.pop("pixel_values", np.zeros((0, 3, side, side)))
+    index = _slots(ids, {spec.image_token_id: len(pixels) * spec.image_tokens})
+    images = rearrange(pixels, "v c h w -> v h w c").astype(np.float32)
+    # a model without images still has one in its buffer
+    images = images if len(images) else np.zeros((1, side, side, 3), np.float32)
+    return {"images": images, "vision_index": index}
+
+
+def _grids(spec: ModelSpec, ids: np.ndarray, mask: np.ndarray, given: dict) -> dict:
+    """Images and videos of any size, packed into one row of patches, frame by frame."""
+    vision, no_grid = spec.vision, np.zeros((0, 3), np.int64)
+    width = 3 * vision.temporal_patch * vision.patch_size**2
+    pixels = [given.pop(k, np.zeros((0, width))) for k in ("pixel_values", "pixel_values_videos")]
+    grids = [given.pop(k, no_grid) for k in ("image_grid_thw", "video_grid_thw")]
+    for name, values, of in zip(("image", "video"), pixels, grids, strict=True):
+        if len(values) != of.prod(-1).sum():
+            raise ValueError(f"{len(values)} patches of pixels for {name} grids {of.tolist()}")
+    block = vision.merge**2
+    tokens = {spec.image_token_id: len(pixels[0]), spec.video_token_id: len(pixels[1])}
+    index = _slots(ids, {token: n // block for token, n in tokens.items()})
+    types = given.pop("mm_token_type_ids", None)
+    rope = given.pop("position_ids", None)
+    batch = {"vision_index": index}
+    if rope is None and types is not None and (len(grids[0]) or len(grids[1])):
+        rope = _rope(vision.merge, types, mask, grids)
+    if rope is not None:
+        batch["rope_positions"] = rearrange(rope, "three b t -> b t three").astype(np.int32)
+    frames = [(h, w) for of in grids for t, h, w in of.tolist() for _ in range(t)]
+    if not frames:  # a model without images still has a block of patches in its buffer
+        frames, pixels = [(vision.merge, vision.merge)], [np.zeros((block, width))]
+    patches = rearrange(
+        np.concatenate(pixels), "s (c t y x) -> s (t y x c)",
+        c=3, t=vision.temporal_patch, y=vision.patch_size,
+    )  # fmt: skip
+    sizes = [h * w for h, w in frames]
+    return batch | {
+        "patches": patches.astype(np.float32),
+        "patch_hw": np.concatenate([patch_grid(h, w, vision.merge) for h, w in frames]),
+        "patch_segments": np.repeat(np.arange(1, len(frames) + 1, dtype=np.int32), sizes),
+    }
+
+
+def _rope(merge: int, types: np.ndarray, mask: np.ndarray, grids: list[np.ndarray]) -> np.ndarray:
+    """[3, B, T] as transformers 5 numbers it: padding is skipped and stands at 0."""
+    left = {1: iter(grids[0].tolist()), 2: iter(grids[1].tolist())}
+    rope = np.zeros((3, *types.shape), np.int32)
+    for row, (of, real) in enumerate(zip(types, mask > 0, strict=True)):
+        of = of[real]
+        runs = of[np.flatnonzero(np.diff(of, prepend=0) != 0)]
+        mine = [next(left[kind]) for kind in runs.tolist() if kind]
+        rope[:, row, real] = mrope_positions(of, mine, merge=merge, rule="hf5").T
+    return rope
+
+
+def _slots(ids: np.ndarray, tokens: dict[int, int]) -> np.ndarray:
+    """vision_index of a batch: each kind of token counts on through its own vision tokens."""
+    index, first = np.full(ids.shape, -1, np.int32), 0
+    for token, count in tokens.items():
+        at = ids == token
+        if at.sum() != count:
+            raise ValueError(f"{at.sum()} tokens of id {token} for {count} vision tokens")
+        index[at] = first + np.arange(count)
+        first += count
+    return index

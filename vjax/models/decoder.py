@@ -112,7 +112,7 @@ class Decoder(nnx.Module):
         positions: Int[Array, "B T"],
         segments: Int[Array, "B T"],
         *,
-        rope_positions: Int[Array, "B T 3"] | None = None,
+        rope_positions: Int[Array, "B T 3"] | Int[Array, "B T"] | None = None,
         cache: Cache | None = None,
         remat: bool = False,
         key: Array | None = None,
@@ -120,8 +120,9 @@ class Decoder(nnx.Module):
     ) -> tuple[Float[Array, "B T D"], Cache | None]:
         """Args:
           x: token embeddings.
-          positions: what "earlier" means within a segment; also the rotary positions, but for
-          rope_positions: time, height and width of every token, where the spec has M-RoPE.
+          positions: what "earlier" means within a segment.
+          rope_positions: what queries and keys are rotated by, three numbers a token where the
+            spec has M-RoPE; `positions` if None.
           segments: 0 is padding; tokens see earlier tokens of their own segment.
           cache: what was seen before, of the same rows.
           keep_kv: return this call's keys and values, appended to `cache`.

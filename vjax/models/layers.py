@@ -12,6 +12,7 @@ from vjax.families.spec import DecoderSpec
 
 ACTIVATIONS: dict[str, Callable] = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
     "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "silu": jax.nn.silu,
 }
@@ -147,6 +148,20 @@ def rope_table(
         angle = positions[..., axis].astype(jnp.float32) * freq
     else:
         angle = positions[..., None].astype(jnp.float32) * freq
+    angle = jnp.concatenate([angle, angle], axis=-1)
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def axial_rope_table(
+    hw: Int[Array, "V P 2"], head_dim: int, theta: float
+) -> tuple[Array, Array]:
+    """cos and sin, float32 [V, P, H]: half of the frequencies follow rows, half columns.
+
+    Qwen2VLVisionRotaryEmbedding.
+    """
+    half = np.arange(0, head_dim // 2, 2, dtype=np.float32) / np.float32(head_dim // 2)
+    freq = 1.0 / np.float32(theta) ** half
+    angle = (hw[..., None].astype(jnp.float32) * freq).reshape(*hw.shape[:-1], -1)
     angle = jnp.concatenate([angle, angle], axis=-1)
     return jnp.cos(angle), jnp.sin(angle)
 

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float
 
 from vjax.families.spec import ModelSpec
 from vjax.models.decoder import Cache, Decoder
@@ -24,25 +24,42 @@ class VideoLLM(nnx.Module):
             self.projector = Projector(spec, rngs=rngs)
         self.decoder = Decoder(spec.text, rngs=rngs)
 
+    def see(
+        self,
+        batch: dict[str, Array],
+        *,
+        dtype=jnp.float32,
+        remat: bool = False,
+        key: Array | None = None,
+    ) -> Float[Array, "N D"]:
+        """All vision tokens of a batch, one after another: of `images`, or of `patches`."""
+        how = {"remat": remat, "key": key}
+        if "patches" in batch:
+            rows = (batch[name][None] for name in ("patches", "patch_hw", "patch_segments"))
+            patches, hw, segments = rows
+            features = self.tower.encode(patches.astype(dtype), hw, segments, **how)
+        else:
+            features = self.tower(batch["images"], dtype=dtype, **how)
+        features = self.projector(features, key)
+        return features.reshape(-1, features.shape[-1])
+
     def embed(
         self,
-        tokens: Int[Array, "B T"],
-        vision_index: Int[Array, "B T"],
-        images: UInt8[Array, "V H W 3"] | Float[Array, "V H W 3"],
+        batch: dict[str, Array],
         *,
         dtype=jnp.float32,
         remat: bool = False,
         key: Array | None = None,
     ) -> Float[Array, "B T D"]:
-        """Token embeddings with vision features put where `vision_index` points (-1 = text)."""
-        text = jnp.take(self.decoder.embed[...].astype(dtype), tokens, axis=0)
+        """Token embeddings with vision tokens put where `vision_index` points (-1 = text)."""
+        text = jnp.take(self.decoder.embed[...].astype(dtype), batch["tokens"], axis=0)
         if self.tower is None:
             return text
-        features = self.projector(self.tower(images, dtype=dtype, remat=remat, key=key), key)
-        features = features.reshape(-1, features.shape[-1])
+        features = self.see(batch, dtype=dtype, remat=remat, key=key)
         # a gather, not a scatter: static shapes, and cheap to shard
-        seen = jnp.take(features, jnp.maximum(vision_index, 0), axis=0)
-        return jnp.where((vision_index >= 0)[..., None], seen, text)
+        index = batch["vision_index"]
+        seen = jnp.take(features, jnp.maximum(index, 0), axis=0)
+        return jnp.where((index >= 0)[..., None], seen, text)
 
     def __call__(
         self,
@@ -54,14 +71,12 @@ class VideoLLM(nnx.Module):
         keep_kv: bool = False,
     ) -> tuple[Float[Array, "B T D"], Cache | None]:
         """The batch dict of WORKSPACE.md -> normalised hidden states (and, `keep_kv`, a cache)."""
-        x = self.embed(
-            batch["tokens"],
-            batch["vision_index"],
-            batch["images"],
-            dtype=dtype,
+        return self.decoder(
+            self.embed(batch, dtype=dtype, remat=remat, key=key),
+            batch["positions"],
+            batch["segment_ids"],
+            rope_positions=batch.get("rope_positions"),
             remat=remat,
             key=key,
-        )
-        return self.decoder(
-            x, batch["positions"], batch["segment_ids"], remat=remat, key=key, keep_kv=keep_kv
+            keep_kv=keep_kv,
         )

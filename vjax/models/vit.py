@@ -1,31 +1,48 @@
-"""The vision tower: a SigLIP-shaped ViT (transformers' SiglipVisionModel less its pooling head)."""
+"""The vision tower: SigLIP's or Qwen2-VL's ViT, by its spec."""
 
 import jax.numpy as jnp
-from einops import rearrange
+import numpy as np
+from einops import rearrange, repeat
 from flax import nnx
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
-from vjax.attention import attend
+from vjax.attention import Mask, attend
+from vjax.attention.api import SEE_ALL
 from vjax.families.spec import TowerSpec
-from vjax.models.layers import ACTIVATIONS, Dense, LayerNorm, layer_keys, scan_layers
+from vjax.models.layers import (
+    ACTIVATIONS,
+    Dense,
+    LayerNorm,
+    apply_rope,
+    axial_rope_table,
+    layer_keys,
+    scan_layers,
+)
 
 
 class Attention(nnx.Module):
     """Full multi-head attention over the patches of one image."""
 
     def __init__(self, spec: TowerSpec, *, stack: tuple[int, ...], rngs: nnx.Rngs):
-        self.heads = spec.heads
+        self.heads, self.fused = spec.heads, spec.fused_qkv
         D = spec.width
-        for name in "qkv":
-            setattr(self, name, Dense(D, D, ("embed", "heads"), bias=True, stack=stack, rngs=rngs))
+        for name, out in {"qkv": 3 * D}.items() if self.fused else dict.fromkeys("qkv", D).items():
+            layer = Dense(D, out, ("embed", "heads"), bias=True, stack=stack, rngs=rngs)
+            setattr(self, name, layer)
         self.o = Dense(D, D, ("heads", "embed"), bias=True, stack=stack, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "V P D"], key: Array | None) -> Float[Array, "V P D"]:
-        q, k, v = (
-            rearrange(m(x, key), "v p (n h) -> v p n h", n=self.heads)
-            for m in (self.q, self.k, self.v)
-        )
-        return self.o(rearrange(attend(q, k, v), "v p n h -> v p (n h)"), key)
+    def __call__(
+        self, x: Float[Array, "V P D"], rope, mask: Mask, key: Array | None
+    ) -> Float[Array, "V P D"]:
+        """`rope` is a table of axial_rope_table, or None."""
+        if self.fused:
+            qkv = jnp.split(self.qkv(x, key), 3, axis=-1)
+        else:
+            qkv = self.q(x, key), self.k(x, key), self.v(x, key)
+        q, k, v = (rearrange(m, "v p (n h) -> v p n h", n=self.heads) for m in qkv)
+        if rope is not None:
+            q, k = apply_rope(q, rope), apply_rope(k, rope)
+        return self.o(rearrange(attend(q, k, v, mask), "v p n h -> v p (n h)"), key)
 
 
 class Mlp(nnx.Module):
@@ -49,9 +66,18 @@ class Block(nnx.Module):
         self.norm2 = LayerNorm(spec.width, spec.norm_eps, stack=stack)
         self.mlp = Mlp(spec, stack=stack, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "V P D"], key: Array | None) -> Float[Array, "V P D"]:
-        x = x + self.attn(self.norm1(x), key)
+    def __call__(
+        self, x: Float[Array, "V P D"], rope, mask: Mask, key: Array | None
+    ) -> Float[Array, "V P D"]:
+        x = x + self.attn(self.norm1(x), rope, mask, key)
         return x + self.mlp(self.norm2(x), key)
+
+
+def patch_grid(rows: int, columns: int, merge: int) -> Int[np.ndarray, "P 2"]:
+    """Row and column of each patch, in the order of patches: blocks of merge x merge together."""
+    at = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), -1)
+    order = "(h a) (w b) two -> (h w a b) two"
+    return rearrange(at, order, a=merge, b=merge).astype(np.int32)
 
 
 class Tower(nnx.Module):
@@ -59,12 +85,15 @@ class Tower(nnx.Module):
 
     def __init__(self, spec: TowerSpec, *, rngs: nnx.Rngs):
         self.spec = spec
+        into = 3 * spec.temporal_patch * spec.patch_size**2
         self.patch = Dense(
-            3 * spec.patch_size**2, spec.width, ("patch", "embed"), bias=True, stack=(), rngs=rngs
+            into, spec.width, ("patch", "embed"), bias=spec.patch_bias, stack=(), rngs=rngs
         )
-        self.position = nnx.Param(
-            0.2 * rngs.params.normal((spec.patches, spec.width)), axes=("position", "embed")
-        )
+        self.position = nnx.data(None)
+        if spec.position == "table":
+            self.position = nnx.Param(
+                0.2 * rngs.params.normal((spec.patches, spec.width)), axes=("position", "embed")
+            )
         self.layers = Block(spec, stack=(spec.layers,), rngs=rngs)
 
     def __call__(
@@ -75,21 +104,52 @@ class Tower(nnx.Module):
         remat: bool = False,
         key: Array | None = None,
     ) -> Float[Array, "V P D"]:
-        """RGB in 0 ... 255 -> features of the selected layer, before any final norm.
+        """RGB of 0 ... 255, or float and normalised -> see `encode`."""
+        spec, (V, H, W, _) = self.spec, images.shape
+        x = images.astype(dtype)
+        if images.dtype == jnp.uint8:
+            std, mean = (np.asarray(c, np.float32) for c in (spec.std, spec.mean))
+            x = x * jnp.asarray(1 / (255 * std), dtype) - jnp.asarray(mean / std, dtype)
+        x = rearrange(
+            x, "v (h a y) (w b x) c -> v (h w a b) (y x c)",
+            a=spec.merge, b=spec.merge, y=spec.patch_size, x=spec.patch_size,
+        )  # fmt: skip
+        x = repeat(x, "v p d -> v p (t d)", t=spec.temporal_patch)
+        hw = patch_grid(H // spec.patch_size, W // spec.patch_size, spec.merge)
+        return self.encode(x, jnp.broadcast_to(hw, (V, *hw.shape)), remat=remat, key=key)
 
-        Pixels are scaled to [-1, 1] (SiglipImageProcessor: mean 0.5, std 0.5).
+    def encode(
+        self,
+        patches: Float[Array, "V P C"],
+        hw: Int[Array, "V P 2"],
+        segments: Int[Array, "V P"] | None = None,
+        *,
+        remat: bool = False,
+        key: Array | None = None,
+    ) -> Float[Array, "V P D"]:
+        """Patches to features of the selected layer, before any final norm.
+
+        Args:
+          patches: normalised pixels, each in the order (frame, row, column, channel).
+          hw: row and column of each patch in its image.
+          segments: several images in one row, numbered from 1; 0 = padding. One image a row if
+            None.
         """
-        x = images.astype(dtype) / 127.5 - 1
-        size = self.spec.patch_size
-        x = rearrange(x, "v (h a) (w b) c -> v (h w) (a b c)", a=size, b=size)
-        x = self.patch(x, key) + self.position[...].astype(dtype)
-        length = self.spec.used_layers
+        spec = self.spec
+        x = self.patch(patches, key)
+        rope = None
+        if self.position is not None:
+            x = x + self.position[...].astype(x.dtype)
+        else:
+            rope = axial_rope_table(hw, spec.width // spec.heads, spec.rope_theta)
+        mask = SEE_ALL if segments is None else Mask(q_segments=segments, kv_segments=segments)
+        length = spec.used_layers
         x, _ = scan_layers(
             self.layers,
-            lambda layer, x, key: (layer(x, key), None),
+            lambda layer, x, key: (layer(x, rope, mask, key), None),
             x,
             layer_keys(key, length),
             remat=remat,
-            length=None if length == self.spec.layers else length,
+            length=None if length == spec.layers else length,
         )
         return x

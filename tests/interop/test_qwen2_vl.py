@@ -1,0 +1,230 @@
+"""Qwen2-VL against transformers: logits, gradients, positions and folders."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import load_file, save_file
+
+from vjax.families import qwen2_vl, read_spec
+from vjax.interop import load, reference_logits, save_model
+from vjax.prompts.positions import mrope_positions
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+START, END, IMAGE, VIDEO = 60, 61, 62, 63
+TEXT = {
+    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2,
+    "pad_token_id": 0, "max_position_embeddings": 512,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]},
+}  # fmt: skip
+VISION = {
+    "depth": 2, "embed_dim": 16, "num_heads": 2, "hidden_size": 32, "patch_size": 4,
+    "spatial_merge_size": 2, "temporal_patch_size": 2, "mlp_ratio": 3,
+}  # fmt: skip
+KINDS = {
+    "untied": {},
+    "tied, seven query heads a kv head": {
+        "tie_word_embeddings": True,
+        "text": {"hidden_size": 56, "num_attention_heads": 7, "num_key_value_heads": 1},
+        "vision": {"hidden_size": 56},
+    },
+    "one query head a kv head": {"text": {"num_key_value_heads": 4}},
+}
+
+
+def made(text=None, vision=None, **more):
+    """transformers' model, every parameter random."""
+    config = transformers.Qwen2VLConfig(
+        text_config=TEXT | (text or {}), vision_config=VISION | (vision or {}),
+        image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=START,
+        vision_end_token_id=END, **more,
+    )  # fmt: skip
+    model = transformers.Qwen2VLForConditionalGeneration(config).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+            p.copy_(centre + 0.1 * torch.randn(p.shape, generator=generator))
+    return model
+
+
+def asked(rows, *, left=False):
+    """Arguments of the forward. A row is a list of text lengths (int), images (h, w) and videos
+    (t, h, w), sizes in patches."""
+    rng = np.random.default_rng(0)
+    grids = {IMAGE: [], VIDEO: []}
+    ids = []
+    for row in rows:
+        tokens = []
+        for part in row:
+            if isinstance(part, int):
+                tokens += rng.integers(3, 60, part).tolist()
+                continue
+            kind, grid = (IMAGE, (1, *part)) if len(part) == 2 else (VIDEO, part)
+            grids[kind].append(grid)
+            tokens += [START, *[kind] * (int(np.prod(grid)) // 4), END]
+        ids.append(tokens)
+    T = max(map(len, ids))
+    pad = [[0] * (T - len(row)) for row in ids]
+    arrays = {
+        "input_ids": np.array([p + r if left else r + p for r, p in zip(ids, pad, strict=True)]),
+        "attention_mask": np.array(
+            [
+                [0] * len(p) + [1] * len(r) if left else [1] * len(r) + [0] * len(p)
+                for r, p in zip(ids, pad, strict=True)
+            ]
+        ),
+    }
+    for kind, pixels, name in (
+        (IMAGE, "pixel_values", "image_grid_thw"),
+        (VIDEO, "pixel_values_videos", "video_grid_thw"),
+    ):
+        if grids[kind]:
+            arrays[name] = np.array(grids[kind])
+            count = int(arrays[name].prod(-1).sum())
+            arrays[pixels] = rng.standard_normal((count, 3 * 2 * 4 * 4)).astype(np.float32)
+    if grids[IMAGE] or grids[VIDEO]:
+        ids = arrays["input_ids"]
+        arrays["mm_token_type_ids"] = (ids == IMAGE) * 1 + (ids == VIDEO) * 2
+    return arrays
+
+
+ROWS = {
+    "a video": [[4, (3, 4, 6), 5]],
+    "an odd grid, and longer than wide": [[2, (2, 10, 2), 3]],
+    "a video that lasts longer than it is wide": [[2, (9, 4, 4), 6]],
+    "two videos and an image": [[1, (2, 4, 4), 3, (6, 4), 2, (1, 2, 6), 4]],
+    "unequal rows": [[3, (2, 4, 4), 3], [7, (6, 6), 2], [5]],
+    "text": [[9], [4]],
+}
+
+
+def logits(model, arrays):
+    return model(**{name: torch.from_numpy(array) for name, array in arrays.items()}).logits
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    theirs = made()
+    folder = tmp_path_factory.mktemp("qwen2_vl")
+    theirs.save_pretrained(folder)
+    return theirs, load(folder), folder
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["padded right", "padded left"])
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
+def test_logits_are_those_of_transformers(pair, rows, left):
+    theirs, ours, _ = pair
+    arrays = asked(rows, left=left)
+    theirs.model.rope_deltas = None  # it remembers those of the call before
+    with torch.no_grad():
+        want = logits(theirs, arrays).numpy()
+    real = arrays["attention_mask"] > 0
+    assert np.abs(want[real]).max() > 0.3  # something to compare
+    np.testing.assert_allclose(reference_logits(ours, **arrays)[real], want[real], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_folders_go_both_ways(kind, tmp_path):
+    theirs = made(**kind)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = load(tmp_path / "theirs")
+    arrays = asked(ROWS["two videos and an image"])
+    with torch.no_grad():
+        want = logits(theirs, arrays).numpy()
+    np.testing.assert_allclose(reference_logits(ours, **arrays), want, atol=1e-5)
+    save_model(tmp_path / "ours", ours, dtype="float32")
+    assert read_spec(tmp_path / "ours") == ours.spec
+    again = transformers.Qwen2VLForConditionalGeneration.from_pretrained(tmp_path / "ours")
+    with torch.no_grad():
+        np.testing.assert_array_equal(logits(again, arrays).numpy(), want)
+
+
+def test_gradients_of_the_loss_are_those_of_transformers(pair):
+    theirs, ours, _ = pair
+    arrays = asked(ROWS["two videos and an image"])
+    ids = arrays["input_ids"][0]
+    theirs.zero_grad()
+    said = torch.log_softmax(logits(theirs, arrays)[0, :-1], -1)
+    (-said[torch.arange(len(ids) - 1), torch.from_numpy(ids[1:])].mean()).backward()
+    graphdef, state = nnx.split(ours)
+
+    def loss(state):
+        out = reference_logits(nnx.merge(graphdef, state), **arrays)[0, :-1]
+        return -jax.nn.log_softmax(out)[jnp.arange(len(ids) - 1), ids[1:]].mean()
+
+    got = jax.grad(loss)(state)
+    visual, layer = theirs.model.visual, theirs.model.language_model.layers[0]
+    for ours_, theirs_ in (
+        (got["tower"]["layers"]["attn"]["qkv"]["kernel"][...][1].T, visual.blocks[1].attn.qkv),
+        (got["projector"]["fc1"]["kernel"][...].T, visual.merger.mlp[0]),
+        (got["decoder"]["layers"]["attn"]["k"]["kernel"][...][0].T, layer.self_attn.k_proj),
+    ):
+        want = theirs_.weight.grad.numpy()
+        np.testing.assert_allclose(ours_, want, atol=1e-4 * np.abs(want).max())
+
+
+def test_the_layout_and_config_that_are_published(pair, tmp_path):
+    """Language keys at the top of config.json, `visual...` and `model.layers...` in the file."""
+    theirs, ours, folder = pair
+    tensors = load_file(folder / "model.safetensors")
+    published = {qwen2_vl.file_name(qwen2_vl.module_name(name)): w for name, w in tensors.items()}
+    assert {name.split(".")[0] for name in published} == {"visual", "model", "lm_head"}
+    assert not any(name.startswith("model.visual") for name in published)
+    save_file(published, tmp_path / "model.safetensors")
+    text = dict(TEXT)
+    rope = text.pop("rope_parameters")
+    config = text | {
+        "architectures": ["Qwen2VLForConditionalGeneration"],
+        "model_type": "qwen2_vl",
+        "image_token_id": IMAGE,
+        "video_token_id": VIDEO,
+        "vision_start_token_id": START,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 1e6,
+        "rope_scaling": {"type": "mrope", "mrope_section": rope["mrope_section"]},
+        "tie_word_embeddings": False,
+        "use_sliding_window": False,
+        "vision_config": VISION | {"in_chans": 3, "spatial_patch_size": 4},
+    }
+    (tmp_path / "config.json").write_text(__import__("json").dumps(config))
+    again = load(tmp_path)
+    assert again.spec == ours.spec
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(again), nnx.state(ours))
+
+
+@pytest.mark.parametrize("rows", [rows for rows in ROWS.values() if len(rows) == 1])
+def test_positions_by_rule_hf5_are_those_of_transformers(pair, rows):
+    arrays = asked(rows)
+    grids = [part if len(part) == 3 else (1, *part) for part in rows[0] if not isinstance(part, int)]
+    got = mrope_positions(arrays["mm_token_type_ids"][0], grids, merge=2, rule="hf5")
+    names = ("image_grid_thw", "video_grid_thw")
+    want, _ = pair[0].model.get_rope_index(
+        torch.from_numpy(arrays["input_ids"]), torch.from_numpy(arrays["mm_token_type_ids"]),
+        **{name: torch.from_numpy(arrays[name]) for name in names if name in arrays},
+    )  # fmt: skip
+    np.testing.assert_array_equal(got.T, want[:, 0])
+
+
+def test_rules_part_where_time_is_the_longest_axis():
+    """Qwen's own rule, from the paper: text goes on after the largest number of the grid."""
+    types = [0, *[2] * 36, 0]
+    last = {
+        rule: mrope_positions(types, [(9, 4, 4)], merge=2, rule=rule)[-1].tolist()
+        for rule in ("qwen", "hf5")
+    }
+    assert last == {"qwen": [10] * 3, "hf5": [3] * 3}
+
+
+def test_pixels_that_do_not_fit(pair):
+    arrays = asked(ROWS["a video"])
+    with pytest.raises(ValueError, match="64 patches of pixels for video grids"):
+        reference_logits(pair[1], **arrays | {"pixel_values_videos": np.zeros((64, 96))})
+    ids = np.where(arrays["input_ids"] == VIDEO, 5, arrays["input_ids"])
+    with pytest.raises(ValueError, match="0 tokens of id 63 for 18 vision tokens"):
+        reference_logits(pair[1], **arrays | {"input_ids": ids})

@@ -1,0 +1,171 @@
+"""Qwen2-VL (arXiv 2409.12191): native-resolution tower, 2x2 merger, Qwen2 with M-RoPE.
+
+Reference: transformers' Qwen2VLForConditionalGeneration.
+"""
+
+import re
+
+import numpy as np
+
+from vjax.families.spec import NO_TOKEN, ModelSpec, ProjectorSpec, TowerSpec
+from vjax.families.text import decoder_config, decoder_spec, decoder_weights, linear
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+IMAGE_SIZE = 224  # of square frames where nothing else is asked for; any multiple of 28 will do
+VISION_THETA = 10_000.0
+# keys of a decoder's config that released files hold at their top level
+TEXT_KEYS = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "intermediate_size", "vocab_size", "hidden_act", "rope_theta", "rope_scaling",
+    "rope_parameters", "rms_norm_eps", "use_sliding_window", "sliding_window",
+    "max_window_layers", "eos_token_id", "pad_token_id",
+)  # fmt: skip
+
+
+def spec(config: dict) -> ModelSpec:
+    """Reads a Qwen2VLConfig, as published (language keys at the top) or as transformers 5 saves it.
+
+    Raises:
+      ValueError: a setting that is missing or not read, with its name.
+    """
+    try:
+        return _spec(config)
+    except KeyError as error:
+        raise ValueError(f"config.json: {error.args[0]!r} is missing") from None
+
+
+def _spec(config: dict) -> ModelSpec:
+    vision = config["vision_config"]
+    nested = "text_config" in config
+    text = config["text_config"] if nested else {k: config[k] for k in TEXT_KEYS if k in config}
+    text = {"rope_theta": 1e6, "rms_norm_eps": 1e-5} | text | {"model_type": "qwen2"}
+    tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
+    decoder = decoder_spec(text, tied=bool(tied), where="text_config." if nested else "")
+    if sum(decoder.mrope) != decoder.head_dim // 2:
+        raise ValueError(
+            f"config.json: mrope_section {list(decoder.mrope)} does not sum to half of a head of "
+            f"{decoder.head_dim}"
+        )
+    channels = vision.get("in_channels", vision.get("in_chans", 3))
+    if channels != 3:
+        raise ValueError(f"config.json: vision_config.in_channels is {channels}, not 3")
+    rope = vision.get("rope_parameters") or {}
+    width, merge = vision["embed_dim"], vision.get("spatial_merge_size", 2)
+    if vision.get("hidden_size", decoder.width) != decoder.width:
+        raise ValueError(
+            f"config.json: vision_config.hidden_size is {vision['hidden_size']}, the decoder is "
+            f"{decoder.width} wide"
+        )
+    end = text.get("eos_token_id", 151645)
+    end = end[0] if isinstance(end, list) else end
+    pad = text.get("pad_token_id")
+    return ModelSpec(
+        family="qwen2_vl",
+        vision=TowerSpec(
+            width=width,
+            layers=vision.get("depth", 32),
+            heads=vision.get("num_heads", 16),
+            ffn=int(width * vision.get("mlp_ratio", 4)),
+            image_size=IMAGE_SIZE,
+            patch_size=vision.get("patch_size", 14),
+            act=vision.get("hidden_act", "quick_gelu"),
+            position="rope2d",
+            rope_theta=rope.get("rope_theta", VISION_THETA),
+            temporal_patch=vision.get("temporal_patch_size", 2),
+            merge=merge,
+            fused_qkv=True,
+            patch_bias=False,
+            mean=MEAN,
+            std=STD,
+        ),
+        projector=ProjectorSpec(hidden=width * merge**2, merge=merge, norm=True),
+        text=decoder,
+        image_token_id=config["image_token_id"],
+        video_token_id=config["video_token_id"],
+        frame_token_id=config.get("vision_start_token_id", NO_TOKEN),
+        end_token_id=end,
+        pad_token_id=end if pad is None else pad,
+    )
+
+
+def config_json(spec: ModelSpec) -> dict:
+    """The config.json that `spec` reads back and transformers opens."""
+    vision, text = spec.vision, spec.text
+    return {
+        "architectures": ["Qwen2VLForConditionalGeneration"],
+        "model_type": "qwen2_vl",
+        "image_token_id": spec.image_token_id,
+        "video_token_id": spec.video_token_id,
+        "vision_start_token_id": spec.frame_token_id,
+        "tie_word_embeddings": text.tied,
+        "vision_config": {
+            "model_type": "qwen2_vl_vision",
+            "embed_dim": vision.width,
+            "depth": vision.layers,
+            "num_heads": vision.heads,
+            "mlp_ratio": vision.ffn // vision.width,
+            "hidden_size": text.width,
+            "hidden_act": vision.act,
+            "in_channels": 3,
+            "patch_size": vision.patch_size,
+            "spatial_merge_size": vision.merge,
+            "temporal_patch_size": vision.temporal_patch,
+            "rope_parameters": {"rope_type": "axial", "rope_theta": vision.rope_theta},
+        },
+        "text_config": decoder_config(text)
+        | {
+            "model_type": "qwen2_vl_text",
+            "eos_token_id": spec.end_token_id,
+            "pad_token_id": spec.pad_token_id,
+        },
+    }
+
+
+def weight_map(spec: ModelSpec) -> dict[str, tuple[str, str]]:
+    """Our variable path -> (name, layout); see `vjax.families.llava.weight_map`."""
+    visual = "model.visual"
+    names = {
+        "tower/patch/kernel": (
+            f"{visual}.patch_embed.proj.weight",
+            f"conv/{spec.vision.temporal_patch}",
+        )
+    }
+    block = f"{visual}.blocks.{{}}"
+    linear(names, "tower/layers/attn/qkv", f"{block}.attn.qkv", bias=True)
+    linear(names, "tower/layers/attn/o", f"{block}.attn.proj", bias=True)
+    for name in ("fc1", "fc2"):
+        linear(names, f"tower/layers/mlp/{name}", f"{block}.mlp.{name}", bias=True)
+    norms = {"tower/layers/norm1": f"{block}.norm1", "tower/layers/norm2": f"{block}.norm2"}
+    for ours, theirs in (norms | {"projector/norm": f"{visual}.merger.ln_q"}).items():
+        names[f"{ours}/scale"] = (f"{theirs}.weight", "same")
+        names[f"{ours}/bias"] = (f"{theirs}.bias", "same")
+    linear(names, "projector/fc1", f"{visual}.merger.mlp.0", bias=True)
+    linear(names, "projector/fc2", f"{visual}.merger.mlp.2", bias=True)
+    return names | decoder_weights(spec.text, "model.language_model")
+
+
+def module_name(name: str) -> str:
+    """A tensor name as any release saved it -> its name in transformers 5's modules.
+
+    Published files hold `visual...` and `model.layers...`.
+    """
+    name = re.sub(r"^visual\.", "model.visual.", name)
+    return re.sub(r"^model\.(?!visual\.|language_model\.)", "model.language_model.", name)
+
+
+def file_name(name: str) -> str:
+    """The other way: a module's tensor name -> the published one, which every release loads."""
+    return name.replace("model.language_model.", "model.").replace("model.visual.", "visual.")
+
+
+def is_unused(spec: ModelSpec, name: str) -> bool:
+    """A tied head is the embedding; old files hold rotary frequencies."""
+    if spec.text.tied and name == "lm_head.weight":
+        return True
+    return bool(re.fullmatch(r".*\.inv_freq", name))
+
+
+def unused_weights(spec: ModelSpec) -> dict[str, np.ndarray]:
+    """None."""
+    return {}
