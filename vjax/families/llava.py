@@ -31,26 +31,34 @@ def spec(config: dict) -> ModelSpec:
       ValueError: a setting that this layout does not know, with its name, or one that is missing.
     """
     try:
-        return _spec(config)
+        return read(config, "llava", frame_token_id=config["frame_token_id"])
     except KeyError as error:
         raise ValueError(f"config.json: {error.args[0]!r} is missing") from None
 
 
-def _spec(config: dict) -> ModelSpec:
+def read(config: dict, family: str, *, layer: int = -2, frame_token_id: int) -> ModelSpec:
+    """What the LLaVA layouts share; `layer` is the class's default vision_feature_layer.
+
+    Raises:
+      KeyError: a size that is missing.
+      ValueError: as `spec`.
+    """
     for part, key, absent, want in REQUIRED:
         found = (config[part] if part else config).get(key, absent)
         if found != want:
             name = f"{part}.{key}" if part else key
-            raise ValueError(f"config.json: {name} is {found!r}, the llava family reads {want!r}")
+            raise ValueError(
+                f"config.json: {name} is {found!r}, the {family} family reads {want!r}"
+            )
     vision, text = config["vision_config"], config["text_config"]
     tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
-    select_layer = config.get("vision_feature_layer", -2)
+    select_layer = config.get("vision_feature_layer", layer)
     if not isinstance(select_layer, int):
         raise ValueError(f"config.json: vision_feature_layer is {select_layer!r}, not one layer")
     if select_layer >= 0:
         select_layer -= vision["num_hidden_layers"] + 1
     return ModelSpec(
-        family="llava",
+        family=family,
         vision=TowerSpec(
             width=vision["hidden_size"],
             layers=vision["num_hidden_layers"],
@@ -65,7 +73,7 @@ def _spec(config: dict) -> ModelSpec:
         projector=ProjectorSpec(kind="mlp2", act=config.get("projector_hidden_act", "gelu")),
         text=decoder_spec(text, tied=bool(tied), where="text_config."),
         image_token_id=config.get("image_token_id", config.get("image_token_index")),
-        frame_token_id=config["frame_token_id"],
+        frame_token_id=frame_token_id,
         end_token_id=text["eos_token_id"],
         pad_token_id=text["pad_token_id"],
     )
@@ -141,7 +149,7 @@ def module_name(name: str) -> str:
     """
     name = re.sub(r"^language_model\.model\.", "model.language_model.", name)
     name = re.sub(r"^language_model\.lm_head\.", "lm_head.", name)
-    name = re.sub(r"^(vision_tower|multi_modal_projector)\.", r"model.\1.", name)
+    name = re.sub(r"^(vision_tower\.|multi_modal_projector\.|image_newline$)", r"model.\1", name)
     return name.replace("model.vision_tower.vision_model.", "model.vision_tower.")
 
 

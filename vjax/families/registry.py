@@ -4,11 +4,12 @@ import json
 import pathlib
 import types
 
-from vjax.families import causal, llava, qwen2_vl, text
+from vjax.families import causal, llava, llava_onevision, qwen2_vl, text
 from vjax.families.spec import ModelSpec
 
 FAMILIES: dict[str, types.ModuleType] = {
     "llava": llava,
+    "llava_onevision": llava_onevision,
     "qwen2_vl": qwen2_vl,
     **dict.fromkeys(text.KINDS, causal),
 }

@@ -63,6 +63,8 @@ class ProjectorSpec:
       hidden: width between them; 0 = the decoder's (LLaVA-1.5).
       merge: side of the blocks of patches that become one token, side by side in its channels.
       norm: a LayerNorm before (Qwen2-VL's PatchMerger has merge 2, norm and hidden 4 x the tower's).
+      pool: frames, unlike stills, are shrunk by it afterwards, side by side (bilinear).
+      newline: there is a learned vector that ends the rows of a still's grid, and a video.
     """
 
     kind: str = "mlp2"
@@ -70,6 +72,21 @@ class ProjectorSpec:
     hidden: int = 0
     merge: int = 1
     norm: bool = False
+    pool: int = 1
+    newline: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class TilesSpec:
+    """A still cut into tiles of the tower's size, beside the whole of it (LLaVA-OneVision).
+
+    Attributes:
+      sizes: (height, width) in pixels that stills are fitted to.
+      most: a grid of more patches than this many tiles is shrunk (anyres_max_9: 9).
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    most: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,11 +153,13 @@ class ModelSpec:
     end_token_id: int
     pad_token_id: int
     video_token_id: int = NO_TOKEN
+    tiles: TilesSpec | None = None
 
     @property
-    def image_tokens(self) -> int:
-        """Vision tokens of one image of the tower's size."""
-        return self.vision.patches // self.projector.merge**2
+    def frame_side(self) -> int:
+        """Vision tokens along a side of a frame of the tower's size."""
+        side = self.vision.image_size // self.vision.patch_size // self.projector.merge
+        return -(-side // self.projector.pool)
 
 
 @dataclasses.dataclass(frozen=True)

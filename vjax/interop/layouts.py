@@ -23,6 +23,24 @@ def to_ours(w: np.ndarray, layout: str) -> np.ndarray:
     return w
 
 
+def our_shape(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
+    """The shape `to_ours` gives for a tensor of `shape`."""
+    if layout == "linear" and len(shape) == 2:
+        return shape[::-1]
+    if layout.startswith("conv") and len(shape) == (5 if "/" in layout else 4):
+        return math.prod(shape[1:]), shape[0]
+    return shape
+
+
+def read_ours(tensor, layout: str, index: tuple[slice, ...]) -> np.ndarray:
+    """`to_ours(tensor)[index]` of a safetensors slice, reading no more of it than that."""
+    if layout == "linear":
+        return tensor[index[1], index[0]].T
+    if layout.startswith("conv"):
+        return to_ours(tensor[:], layout)[index]
+    return tensor[index] if index else tensor[:]
+
+
 def to_theirs(w: np.ndarray, layout: str) -> np.ndarray:
     """The other way, contiguous; kernels are square and see RGB."""
     if layout == "linear":

@@ -13,6 +13,7 @@ from vjax.families.spec import ModelSpec
 from vjax.models.video_llm import VideoLLM
 from vjax.models.vit import patch_grid
 from vjax.prompts.positions import mrope_positions
+from vjax.prompts.tiles import NEWLINE, tile_count, tile_tokens
 
 
 def reference_logits(model: VideoLLM, **inputs: np.ndarray) -> Float[Array, "B T vocab"]:
@@ -24,7 +25,9 @@ def reference_logits(model: VideoLLM, **inputs: np.ndarray) -> Float[Array, "B T
     Args:
       inputs: the arguments of that forward, as numpy arrays.
         input_ids [B, T]; attention_mask [B, T], 1 where a token is real, all where absent.
-        LlavaForConditionalGeneration: pixel_values [V, 3, H, W]. Qwen2VL...: pixel_values and
+        LlavaForConditionalGeneration: pixel_values [V, 3, H, W]. LlavaOnevision...: pixel_values
+        [V, tiles, 3, H, W] or [V, 3, H, W], image_sizes [V, 2], batch_num_images [B];
+        pixel_values_videos [V, frames, 3, H, W]. Qwen2VL...: pixel_values and
         pixel_values_videos [patches, C t h w], image_grid_thw and video_grid_thw [V, 3],
         mm_token_type_ids [B, T]; position_ids [3, B, T], by rule `hf5` where absent, as there.
         Pixels are normalised, and fill their tokens in reading order.
@@ -37,7 +40,13 @@ def reference_logits(model: VideoLLM, **inputs: np.ndarray) -> Float[Array, "B T
     given = {name: np.asarray(value) for name, value in inputs.items() if value is not None}
     ids = given.pop("input_ids")
     mask = given.pop("attention_mask", np.ones(ids.shape, np.int32))
-    take = _text if spec.vision is None else {"rope2d": _grids}.get(spec.vision.position, _images)
+    take = _images
+    if spec.vision is None:
+        take = _text
+    elif spec.vision.position == "rope2d":
+        take = _grids
+    elif spec.tiles is not None:
+        take = _tiles
     batch = {
         "tokens": ids.astype(np.int32),
         "positions": np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape),
@@ -63,11 +72,61 @@ def _images(spec: ModelSpec, ids: np.ndarray, mask: np.ndarray, given: dict) -> 
     """Images of one size. Positions are 0, 1, 2, ... over the whole row, padding counted."""
     side = spec.vision.image_size
     pixels = given.pop("pixel_values", np.zeros((0, 3, side, side)))
-    index = _slots(ids, {spec.image_token_id: len(pixels) * spec.image_tokens})
+    index = _slots(ids, {spec.image_token_id: len(pixels) * spec.vision.patches})
     images = rearrange(pixels, "v c h w -> v h w c").astype(np.float32)
     # a model without images still has one in its buffer
     images = images if len(images) else np.zeros((1, side, side, 3), np.float32)
     return {"images": images, "vision_index": index}
+
+
+def _tiles(spec: ModelSpec, ids: np.ndarray, mask: np.ndarray, given: dict) -> dict:
+    """Frames of one size and stills in tiles; positions as `_images`."""
+    side, tile = spec.vision.image_size // spec.vision.patch_size, spec.vision.image_size
+    none = np.zeros((0, 1, 3, tile, tile))
+    videos, pixels = given.pop("pixel_values_videos", none), given.pop("pixel_values", none)
+    sizes = given.pop("image_sizes", np.zeros((0, 2), np.int64)).tolist()
+    given.pop("image_sizes_videos", None)
+    together = given.pop("batch_num_images", np.ones(len(sizes), np.int64))
+    alone = np.repeat(together == 1, together)  # a still among others of its row is not cut
+    pixels = pixels[:, None] if pixels.ndim == 4 else pixels
+    V, F = videos.shape[:2]
+    frame, first = spec.frame_side**2, V * F * spec.frame_side**2
+    counts = [
+        tile_count(h, w, spec.tiles, tile) if cut else 1
+        for (h, w), cut in zip(sizes, alone, strict=True)
+    ]
+    newline = first + sum(counts) * side * side
+    still_index, still_weight = [], []
+    for (h, w), cut, count in zip(sizes, alone, counts, strict=True):
+        if cut:
+            index, weight = tile_tokens(h, w, spec.tiles, tile, side)
+        else:
+            index = np.repeat(np.r_[np.arange(side * side), NEWLINE][:, None], 4, axis=1)
+            weight = np.tile(np.array([1.0, 0, 0, 0], np.float32), (len(index), 1))
+        still_index.append(np.where(index == NEWLINE, newline, first + index))
+        still_weight.append(weight)
+        first += count * side * side
+    ends = np.full((V, 1), newline)
+    video_index = np.concatenate([np.arange(V * F * frame).reshape(V, F * frame), ends], 1)
+    video_index = np.repeat(video_index.reshape(-1, 1), 4, axis=1)
+    one = np.tile(np.array([1.0, 0, 0, 0], np.float32), (len(video_index), 1))
+    tokens = {spec.video_token_id: (video_index, one)}
+    if still_index:
+        tokens[spec.image_token_id] = np.concatenate(still_index), np.concatenate(still_weight)
+    index = np.full((*ids.shape, 4), -1, np.int32)
+    weight = np.zeros((*ids.shape, 4), np.float32)
+    for token, (of, by) in tokens.items():
+        at = ids == token
+        if at.sum() != len(of):
+            raise ValueError(f"{at.sum()} tokens of id {token} for {len(of)} vision tokens")
+        index[at], weight[at] = of, by
+    batch = {"vision_index": index, "vision_weight": weight}
+    pictures = [row[:count] for row, count in zip(pixels, counts, strict=True)]
+    for name, values in (("images", videos.reshape(-1, *videos.shape[2:])), ("stills", pictures)):
+        if len(values):
+            values = values if name == "images" else np.concatenate(values)
+            batch[name] = rearrange(values, "v c h w -> v h w c").astype(np.float32)
+    return batch
 
 
 def _grids(spec: ModelSpec, ids: np.ndarray, mask: np.ndarray, given: dict) -> dict:

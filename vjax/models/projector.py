@@ -1,5 +1,8 @@
 """From tower features to decoder embeddings."""
 
+import math
+
+import jax
 from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
@@ -24,6 +27,10 @@ class Projector(nnx.Module):
         self.fc1 = Dense(into, hidden, ("embed", "ffn"), bias=True, stack=(), rngs=rngs)
         self.fc2 = Dense(hidden, width, ("ffn", "embed"), bias=True, stack=(), rngs=rngs)
         self.act = options.act
+        self.pool = options.pool
+        self.newline = nnx.data(None)
+        if options.newline:
+            self.newline = nnx.Param(0.02 * rngs.params.normal((width,)), axes=("embed",))
 
     def __call__(self, x: Float[Array, "V P D"], key: Array | None = None) -> Float[Array, "V Q E"]:
         """Patches of a block follow each other in P; each block gives one token."""
@@ -31,3 +38,16 @@ class Projector(nnx.Module):
             x = self.norm(x)
         x = rearrange(x, "v (p b) d -> v p (b d)", b=self.block)
         return self.fc2(ACTIVATIONS[self.act](self.fc1(x, key)), key)
+
+    def shrink(self, x: Float[Array, "V P E"]) -> Float[Array, "V Q E"]:
+        """Square grids of tokens, each side divided by `pool` and rounded up (apply_pooling of
+        LlavaOnevisionModel: torch's bilinear interpolation without anti-aliasing)."""
+        if self.pool == 1:
+            return x
+        V, P, E = x.shape
+        side = math.isqrt(P)
+        less = -(-side // self.pool)
+        grid = jax.image.resize(
+            x.reshape(V, side, side, E), (V, less, less, E), "linear", antialias=False
+        )
+        return grid.reshape(V, less * less, E).astype(x.dtype)

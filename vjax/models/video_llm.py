@@ -32,16 +32,27 @@ class VideoLLM(nnx.Module):
         remat: bool = False,
         key: Array | None = None,
     ) -> Float[Array, "N D"]:
-        """All vision tokens of a batch, one after another: of `images`, or of `patches`."""
+        """The bank of vision tokens that `vision_index` points into.
+
+        First those of `images`, which are frames, then of `stills`; or those of `patches`. Last the
+        newline, where the model has one.
+        """
         how = {"remat": remat, "key": key}
+        bank = []
         if "patches" in batch:
             rows = (batch[name][None] for name in ("patches", "patch_hw", "patch_segments"))
             patches, hw, segments = rows
             features = self.tower.encode(patches.astype(dtype), hw, segments, **how)
-        else:
-            features = self.tower(batch["images"], dtype=dtype, **how)
-        features = self.projector(features, key)
-        return features.reshape(-1, features.shape[-1])
+            bank.append(self.projector(features, key))
+        if "images" in batch:
+            features = self.projector(self.tower(batch["images"], dtype=dtype, **how), key)
+            bank.append(self.projector.shrink(features))
+        if "stills" in batch:
+            bank.append(self.projector(self.tower(batch["stills"], dtype=dtype, **how), key))
+        bank = [tokens.reshape(-1, tokens.shape[-1]) for tokens in bank]
+        if self.projector.newline is not None:
+            bank.append(self.projector.newline[...].astype(dtype)[None])
+        return bank[0] if len(bank) == 1 else jnp.concatenate(bank)
 
     def embed(
         self,
@@ -51,7 +62,10 @@ class VideoLLM(nnx.Module):
         remat: bool = False,
         key: Array | None = None,
     ) -> Float[Array, "B T D"]:
-        """Token embeddings with vision tokens put where `vision_index` points (-1 = text)."""
+        """Token embeddings with vision tokens put where `vision_index` points (-1 = text).
+
+        With `vision_weight` [B, T, K] the index is [B, T, K] too: such tokens are weighted sums.
+        """
         text = jnp.take(self.decoder.embed[...].astype(dtype), batch["tokens"], axis=0)
         if self.tower is None:
             return text
@@ -59,6 +73,9 @@ class VideoLLM(nnx.Module):
         # a gather, not a scatter: static shapes, and cheap to shard
         index = batch["vision_index"]
         seen = jnp.take(features, jnp.maximum(index, 0), axis=0)
+        if "vision_weight" in batch:
+            seen = jnp.einsum("btkd,btk->btd", seen, batch["vision_weight"].astype(dtype))
+            index = index[..., 0]
         return jnp.where((index >= 0)[..., None], seen, text)
 
     def __call__(

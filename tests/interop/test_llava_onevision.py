@@ -1,0 +1,166 @@
+"""LLaVA-OneVision against transformers: logits, gradients and folders."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from vjax.families import read_spec
+from vjax.interop import load, reference_logits, save_model
+from vjax.prompts.tiles import tile_count, tile_tokens
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+IMAGE, VIDEO, TILE = 62, 63, 28
+TEXT = {
+    "model_type": "qwen2", "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": 1,
+    "eos_token_id": 2, "pad_token_id": 0,
+}  # fmt: skip
+VISION = {
+    "model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 24,
+    "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": TILE, "patch_size": 4,
+    "vision_use_head": False,
+}  # fmt: skip
+SIZES = [[TILE * h, TILE * w] for h in (1, 2, 3) for w in (1, 2, 3)]
+ROWS = {  # int: text tokens; (frames,): a video; (height, width): a still
+    "a video": [[3, (3,), 4]],
+    "two videos": [[3, (2,), 2, (2,), 4]],
+    "a wide still": [[2, (30, 80), 3]],
+    "a tall still that is shrunk": [[2, (90, 70), 3]],
+    "a small still": [[(20, 22), 3]],
+    "stills together are not cut": [[2, (30, 80), 1, (50, 50), 3]],
+    "a video and a still, unequal rows": [[1, (2,), 4], [2, (60, 33), 2], [5]],
+    "text": [[7], [4]],
+}
+
+
+def made(**more):
+    """transformers' model, every parameter random."""
+    config = transformers.LlavaOnevisionConfig(
+        text_config=TEXT, vision_config=VISION, image_token_index=IMAGE, video_token_index=VIDEO,
+        image_grid_pinpoints=SIZES, vision_aspect_ratio="anyres_max_4", **more,
+    )  # fmt: skip
+    model = transformers.LlavaOnevisionForConditionalGeneration(config).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+            p.copy_(centre + 0.1 * torch.randn(p.shape, generator=generator))
+    return model
+
+
+def asked(rows, spec, *, left=False):
+    """Arguments of the forward for rows of ROWS."""
+    rng = np.random.default_rng(0)
+    side = TILE // 4
+    ids, stills, together, frames = [], [], [], []
+    for row in rows:
+        tokens, mine = [], [part for part in row if not isinstance(part, int) and len(part) == 2]
+        for part in row:
+            if isinstance(part, int):
+                tokens += rng.integers(3, 60, part).tolist()
+            elif len(part) == 1:
+                tokens += [VIDEO] * (part[0] * spec.frame_side**2 + 1)
+                frames.append(part[0])
+            elif len(mine) > 1:
+                tokens += [IMAGE] * (side**2 + 1)
+            else:
+                tokens += [IMAGE] * len(tile_tokens(*part, spec.tiles, TILE, side)[0])
+        ids.append(tokens)
+        stills += mine
+        together += [len(mine)] if mine else []
+    T = max(map(len, ids))
+    pad = [[0] * (T - len(row)) for row in ids]
+    real = [[1] * len(row) for row in ids]
+    pairs = list(zip(ids, real, pad, strict=True))
+    arrays = {
+        "input_ids": np.array([p + i if left else i + p for i, _, p in pairs]),
+        "attention_mask": np.array([p + r if left else r + p for _, r, p in pairs]),
+    }
+    if frames:
+        shape = (len(frames), frames[0], 3, TILE, TILE)
+        arrays["pixel_values_videos"] = rng.standard_normal(shape).astype(np.float32)
+    if stills:
+        counts = [tile_count(*size, spec.tiles, TILE) for size in stills]
+        shape = (len(stills), max(counts), 3, TILE, TILE)
+        arrays["pixel_values"] = rng.standard_normal(shape).astype(np.float32)
+        arrays["image_sizes"] = np.array(stills)
+        arrays["batch_num_images"] = np.array(together)
+    return arrays
+
+
+def logits(model, arrays):
+    return model(**{name: torch.from_numpy(array) for name, array in arrays.items()}).logits
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    theirs = made()
+    folder = tmp_path_factory.mktemp("llava_onevision")
+    theirs.save_pretrained(folder)
+    return theirs, load(folder)
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["padded right", "padded left"])
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
+def test_logits_are_those_of_transformers(pair, rows, left):
+    theirs, ours = pair
+    arrays = asked(rows, ours.spec, left=left)
+    with torch.no_grad():
+        want = logits(theirs, arrays).numpy()
+    real = arrays["attention_mask"] > 0
+    assert np.abs(want[real]).max() > 0.3  # something to compare
+    np.testing.assert_allclose(reference_logits(ours, **arrays)[real], want[real], atol=1e-5)
+
+
+def test_folders_go_both_ways(tmp_path):
+    theirs = made(tie_word_embeddings=True)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = load(tmp_path / "theirs")
+    save_model(tmp_path / "ours", ours, dtype="float32")
+    assert read_spec(tmp_path / "ours") == ours.spec
+    again = transformers.LlavaOnevisionForConditionalGeneration.from_pretrained(tmp_path / "ours")
+    arrays = asked(ROWS["a wide still"], ours.spec)
+    with torch.no_grad():
+        np.testing.assert_array_equal(
+            logits(again, arrays).numpy(), logits(theirs, arrays).numpy()
+        )
+
+
+def test_gradients_of_the_loss_are_those_of_transformers(pair):
+    theirs, ours = pair
+    arrays = asked(ROWS["a video and a still, unequal rows"][:1], ours.spec)
+    ids = arrays["input_ids"][0]
+    said = torch.log_softmax(logits(theirs, arrays)[0, :-1], -1)
+    (-said[torch.arange(len(ids) - 1), torch.from_numpy(ids[1:])].mean()).backward()
+    graphdef, state = nnx.split(ours)
+
+    def loss(state):
+        out = reference_logits(nnx.merge(graphdef, state), **arrays)[0, :-1]
+        return -jax.nn.log_softmax(out)[jnp.arange(len(ids) - 1), ids[1:]].mean()
+
+    got = jax.grad(loss)(state)
+    theirs = theirs.model
+    layer = theirs.vision_tower.encoder.layers[0].self_attn
+    for ours_, theirs_ in (
+        (got["tower"]["layers"]["attn"]["q"]["kernel"][...][0].T, layer.q_proj.weight),
+        (got["projector"]["fc1"]["kernel"][...].T, theirs.multi_modal_projector.linear_1.weight),
+        (got["projector"]["newline"][...], theirs.image_newline),
+    ):
+        want = theirs_.grad.numpy()
+        np.testing.assert_allclose(ours_, want, atol=1e-4 * np.abs(want).max())
+
+
+def test_vision_tokens_that_do_not_fit(pair):
+    arrays = asked(ROWS["a video"], pair[1].spec)
+    ids = np.where(arrays["input_ids"] == VIDEO, 5, arrays["input_ids"])
+    with pytest.raises(ValueError, match="0 tokens of id 63 for 49 vision tokens"):
+        reference_logits(pair[1], **arrays | {"input_ids": ids})
+
+
+def test_arguments_that_are_not_taken(pair):
+    with pytest.raises(ValueError, match="not taken: pixel_mask"):
+        reference_logits(pair[1], input_ids=np.array([[5, 6]]), pixel_mask=np.ones(3))

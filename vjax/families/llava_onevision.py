@@ -1,0 +1,55 @@
+"""LLaVA-OneVision (arXiv 2408.03326) and LLaVA-Video: SigLIP, MLP, pooled frames, tiled stills.
+
+Reference: transformers' LlavaOnevisionForConditionalGeneration. What differs from the LLaVA layout
+is here; the rest is in `vjax.families.llava`.
+"""
+
+import dataclasses
+
+from vjax.families import llava
+from vjax.families.llava import file_name, is_unused, module_name, unused_weights
+from vjax.families.spec import NO_TOKEN, ModelSpec, TilesSpec
+
+__all__ = ["config_json", "file_name", "is_unused", "module_name", "spec", "unused_weights", "weight_map"]
+
+POOL = 2  # frames keep a quarter of their tokens
+ASPECT = "anyres_max_"
+
+
+def spec(config: dict) -> ModelSpec:
+    """Reads a LlavaOnevisionConfig; raises ValueError for what is missing or not read."""
+    aspect = config.get("vision_aspect_ratio", f"{ASPECT}9")
+    if not aspect.removeprefix(ASPECT).isdigit():
+        raise ValueError(f"config.json: vision_aspect_ratio is {aspect!r}, not {ASPECT}NUMBER")
+    try:
+        read = llava.read(config, "llava_onevision", layer=-1, frame_token_id=NO_TOKEN)
+        return dataclasses.replace(
+            read,
+            projector=dataclasses.replace(read.projector, pool=POOL, newline=True),
+            video_token_id=config.get("video_token_id", config.get("video_token_index")),
+            tiles=TilesSpec(
+                tuple((h, w) for h, w in config["image_grid_pinpoints"]),
+                int(aspect.removeprefix(ASPECT)),
+            ),
+        )
+    except KeyError as error:
+        raise ValueError(f"config.json: {error.args[0]!r} is missing") from None
+
+
+def config_json(spec: ModelSpec) -> dict:
+    """The config.json that `spec` reads back and transformers opens."""
+    config = llava.config_json(spec)
+    for name in ("frame_token_id", "image_seq_length"):
+        del config[name]
+    return config | {
+        "architectures": ["LlavaOnevisionForConditionalGeneration"],
+        "model_type": "llava_onevision",
+        "video_token_index": spec.video_token_id,
+        "image_grid_pinpoints": [list(size) for size in spec.tiles.sizes],
+        "vision_aspect_ratio": f"{ASPECT}{spec.tiles.most}",
+    }
+
+
+def weight_map(spec: ModelSpec) -> dict[str, tuple[str, str]]:
+    """Our variable path -> (name, layout); see `vjax.families.llava.weight_map`."""
+    return llava.weight_map(spec) | {"projector/newline": ("model.image_newline", "same")}
