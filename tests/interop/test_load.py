@@ -1,7 +1,11 @@
 """Loading against transformers: same logits from one folder, and clear errors from bad ones."""
 
+import dataclasses
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -167,5 +171,92 @@ def test_no_weights(folder, tmp_path):
 
 def test_image_tokens_without_their_images():
     arrays = tiny.inputs()
-    with pytest.raises(ValueError, match=r"12 image tokens for 8 patches"):
-        reference_logits(tiny.model(), arrays["input_ids"], None, arrays["pixel_values"][:2])
+    with pytest.raises(ValueError, match=r"12 tokens of id 5 for 8 vision tokens"):
+        reference_logits(
+            tiny.model(), input_ids=arrays["input_ids"], pixel_values=arrays["pixel_values"][:2]
+        )
+
+
+def test_numbers_that_are_not_finite(broken):
+    def change(tensors):
+        tensors[FC1] = tensors[FC1].copy()
+        tensors[FC1][0, :2] = np.nan, np.inf
+
+    with pytest.raises(UserError, match=f"2 numbers of {FC1} are not finite"):
+        load(broken(change))
+
+
+def test_integers_are_no_weights(broken):
+    def change(tensors):
+        tensors[FC1] = tensors[FC1].astype(np.int8)
+
+    with pytest.raises(UserError, match=f"wrong dtype: {FC1} in model.safetensors is I8, not one"):
+        load(broken(change))
+
+
+def test_pickles_are_refused(folder, tmp_path):
+    shutil.copy(folder / "config.json", tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(UserError, match="pytorch_model.bin is a pickle, which runs whatever code"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ({"weight_map": {NORM: "../other/model.safetensors"}}, "is outside the folder"),
+        ({"weight_map": [NORM]}, "not an index of shards"),
+        ({}, "not an index of shards"),
+    ],
+)
+def test_an_index_that_cannot_be(folder, tmp_path, index, message):
+    shutil.copy(folder / "config.json", tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=message):
+        load(tmp_path)
+
+
+def test_an_index_that_names_a_tensor_twice(folder, tmp_path):
+    shutil.copy(folder / "config.json", tmp_path)
+    text = f'{{"weight_map": {{"{NORM}": "a.safetensors", "{NORM}": "b.safetensors"}}}}'
+    (tmp_path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(UserError, match=f"{NORM} is there twice"):
+        load(tmp_path)
+
+
+MEMORY = """
+import re, sys, threading, time
+import jax, jax.numpy as jnp
+from vjax.interop import load
+
+def anonymous():  # MiB; pages of a mapped file are the system's to drop
+    return int(re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+
+jax.jit(lambda: jnp.zeros(8))().block_until_ready()
+peak, stop = [0.0], threading.Event()
+
+def watch():
+    while not stop.is_set():
+        peak[0] = max(peak[0], anonymous())
+        time.sleep(0.001)
+
+threading.Thread(target=watch, daemon=True).start()
+model = load(sys.argv[1], dtype=jnp.bfloat16)
+jax.block_until_ready(jax.tree.leaves(model))
+stop.set()
+print(peak[0] - anonymous())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_beside_the_model_no_more_than_a_tensor_is_in_memory(tmp_path):
+    """Six layers of 16 MiB and an embedding of 64 MiB (as float32), loaded as bfloat16."""
+    spec = tiny.spec()
+    text = dataclasses.replace(spec.text, layers=6, ffn=131_072, vocab=2**19)
+    spec = dataclasses.replace(spec, text=text)
+    save_model(tmp_path, tiny.model(spec), dtype="float32")
+    run = subprocess.run(
+        [sys.executable, "-c", MEMORY.replace("\\\\", "\\"), str(tmp_path)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert float(run.stdout) < 64

@@ -190,7 +190,7 @@ def _files(folder: Path) -> Mapping[Path, list[str] | None]:
     if index.exists():
         files: dict[Path, list[str]] = {}
         try:
-            names = json.loads(index.read_text(), object_pairs_hook=_once)["weight_map"]
+            names = dict(json.loads(index.read_text(), object_pairs_hook=_once)["weight_map"])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{index}: not an index of shards ({error})") from None
         for name, file in names.items():
