@@ -103,10 +103,12 @@ class Fragments:
 
 @dataclass(frozen=True)
 class Lora:
+    kind: Literal["lora", "rslora", "dora"] = "lora"
     rank: Positive = 16
     alpha: AboveZero = 32.0
     dropout: Annotated[float, Range(0, 0.99)] = 0.0
     targets: Pattern = ".*"  # of layer paths such as decoder/layers/attn/q, matched in full
+    b_lr_ratio: AboveZero = 1.0  # learning rate of B against A's (LoRA+, arXiv 2402.12354: 16)
 
 
 @dataclass(frozen=True)

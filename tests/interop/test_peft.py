@@ -22,17 +22,26 @@ from vjax.interop import (
 from vjax.models import lora
 from vjax.models.layers import LoRAParam
 
-TARGETS = {"decoder": "decoder/layers/(attn/[qv]|mlp/down)", "everything": ".*"}
+TARGETS = {
+    "decoder": ("decoder/layers/(attn/[qv]|mlp/down)", "lora"),
+    "everything": (".*", "lora"),
+    "everything, DoRA": (".*", "dora"),
+    "decoder, rsLoRA": ("decoder/.*", "rslora"),
+}
 KEY = "base_model.model.model.language_model.layers.0.self_attn.q_proj.lora_A.weight"
 
 
-def add(model, targets, rank=3):
-    """An adapter whose B is not zero."""
-    lora.add(model, rank=rank, alpha=5.0, dropout=0.0, targets=targets, rngs=nnx.Rngs(1))
+def add(model, targets, kind="lora", rank=3):
+    """An adapter whose B is not zero, nor its magnitude neutral."""
+    lora.add(
+        model, rank=rank, alpha=5.0, dropout=0.0, targets=targets, rngs=nnx.Rngs(1), kind=kind
+    )
     rng = np.random.default_rng(2)
     for path, v in nnx.to_flat_state(nnx.state(model, LoRAParam)):
         if path[-1] == "lora_b":
             v[...] = jnp.asarray(0.1 * rng.standard_normal(v.shape), jnp.float32)
+        if path[-1] == "magnitude":
+            v[...] = v[...] * jnp.asarray(rng.uniform(0.5, 2, v.shape), jnp.float32)
     return model
 
 
@@ -42,9 +51,14 @@ def case(request, tmp_path_factory):
     base, adapter = tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("adapter")
     model = tiny.model()
     save_model(base, model, dtype="float32")
-    add(model, request.param)
+    add(model, *request.param)
     save_adapter(adapter, model, str(base))
     return model, base, adapter
+
+
+def name_in_file(name):
+    """What PEFT calls one of its parameters when it saves it."""
+    return name.replace("_vector.default.weight", "_vector").replace(".default", "")
 
 
 def peft_model(base, adapter, **kwargs):
@@ -68,11 +82,13 @@ def test_peft_adapts_our_layers_and_no_other(case):
     _, base, adapter = case
     theirs = peft_model(base, adapter)
     named = theirs.state_dict()
-    there = {n.replace(".default", "") for n in named if ".lora_" in n}
+    there = {name_in_file(n) for n in named if ".lora_" in n}
     assert there == set(load_file(adapter / "adapter_model.safetensors"))
 
 
-@pytest.mark.parametrize("case", [TARGETS["everything"]], ids=["everything"], indirect=True)
+@pytest.mark.parametrize(
+    "case", [TARGETS["everything"], TARGETS["everything, DoRA"]], ids=["LoRA", "DoRA"], indirect=True
+)
 def test_gradients_are_those_of_torch(case, tmp_path):
     torch = pytest.importorskip("torch")
     model, base, adapter = case
@@ -98,7 +114,7 @@ def test_gradients_are_those_of_torch(case, tmp_path):
         if ".lora_" in name and p.grad is not None:
             want = p.grad.numpy()
             scale = np.abs(want).max()
-            have = got[name.replace(".default", "")]
+            have = got[name_in_file(name)]
             np.testing.assert_allclose(have / scale, want / scale, atol=1e-4, err_msg=name)
             compared += scale > 0
     assert compared >= 12
@@ -157,9 +173,35 @@ def test_every_tensor_that_does_not_fit_is_named(small):
 def test_settings_that_are_not_read(small):
     model, folder = small
     config = folder / "adapter_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"use_dora": True}))
-    with pytest.raises(UserError, match="not read: use_dora=True"):
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"bias": "all"}))
+    with pytest.raises(UserError, match="not read: bias='all'"):
         load_adapter(folder, model)
+
+
+def test_rslora_as_peft_has_it(case):
+    """The settings PEFT writes, on one adapter: alpha / sqrt(R) there and here."""
+    _, base, adapter = case
+    config = adapter / "adapter_config.json"
+    plain = json.loads(config.read_text())
+    try:
+        config.write_text(json.dumps(plain | {"use_rslora": True}))
+        arrays = tiny.inputs()
+        real = arrays["attention_mask"] > 0
+        want = tiny.reference(peft_model(base, adapter), arrays)
+        ours = load(base)
+        load_adapter(adapter, ours)
+        np.testing.assert_allclose(
+            reference_logits(ours, **arrays)[real], want[real], atol=1e-5, rtol=1e-5
+        )
+    finally:
+        config.write_text(json.dumps(plain))
+
+
+def test_names_in_the_file_are_those_peft_writes(case, tmp_path):
+    _, base, adapter = case
+    peft_model(base, adapter).save_pretrained(tmp_path)
+    got, want = (load_file(f / "adapter_model.safetensors") for f in (adapter, tmp_path))
+    assert {name: w.shape for name, w in got.items()} == {n: w.shape for n, w in want.items()}
 
 
 def test_a_truncated_adapter(small):

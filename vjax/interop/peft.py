@@ -23,18 +23,25 @@ PREFIX = "base_model.model."
 # settings of a PEFT config that change what an adapter computes, and the one value that is read
 PLAIN = {
     "peft_type": "LORA",
-    "use_dora": False,
-    "use_rslora": False,
     "rank_pattern": {},
     "alpha_pattern": {},
+    "bias": "none",
+    "modules_to_save": None,
+    "lora_bias": False,
+    "use_qalora": False,
+    "layer_replication": None,
+    "trainable_token_indices": None,
 }
+PARTS = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight", "magnitude": "lora_magnitude_vector"}
 
 
 def save_adapter(folder: str | Path, model: VideoLLM, base_name: str):
     """Writes adapter_model.safetensors (float32) and adapter_config.json.
 
     Names are those of transformers 5's modules: `base_model.model.` + module + `.lora_A.weight`
-    [R, in] and `.lora_B.weight` [out, R] (the Conv2d's: [R, C, h, w], [D, R, 1, 1]), per layer.
+    [R, in] and `.lora_B.weight` [out, R] (a convolution's: [R, C, h, w], [D, R, 1, 1]), per layer;
+    and with DoRA `.lora_magnitude_vector` [out] ([1, D, 1, 1]). An rsLoRA adapter is saved as the
+    plain one that computes the same.
 
     Args:
       base_name: name or path of the base model, for users of PEFT.
@@ -45,21 +52,26 @@ def save_adapter(folder: str | Path, model: VideoLLM, base_name: str):
     adapted = {path: d for path, d in _dense(model).items() if d.lora_a is not None}
     if not adapted:
         raise ValueError("the model has no adapters to save")
-    kinds = {(d.lora_a.shape[-1], d.lora_scale, d.lora_dropout) for d in adapted.values()}
+    kinds = {
+        (d.lora_a.shape[-1], d.lora_scale, d.lora_dropout, d.magnitude is not None)
+        for d in adapted.values()
+    }
     if len(kinds) > 1:
-        raise ValueError(f"adapters of several (rank, scale, dropout) {sorted(kinds)}: one only")
-    rank, scale, dropout = kinds.pop()
+        raise ValueError(
+            f"adapters of several (rank, scale, dropout, DoRA) {sorted(kinds)}: one only"
+        )
+    rank, scale, dropout, dora = kinds.pop()
     tensors, patterns = {}, []
     for path, dense in adapted.items():
         module, layout = _module(model, path)
         patterns.append(re.escape(module).replace(r"\{\}", r"\d+"))
-        for part, variable in (("A", dense.lora_a), ("B", dense.lora_b)):
-            value = np.asarray(variable[...], np.float32)
-            for i, w in enumerate(value if value.ndim == 3 else [value]):
-                conv_b = (part, layout) == ("B", "conv")
-                w = to_theirs(w, "linear" if conv_b else layout)
-                key = f"{PREFIX}{module.format(i)}.lora_{part}.weight"
-                tensors[key] = w[:, :, None, None] if conv_b else w
+        stacked = dense.kernel.ndim == 3
+        for part, name in PARTS.items():
+            if part == "magnitude" and not dora:
+                continue
+            value = np.asarray(getattr(dense, part)[...], np.float32)
+            for i, w in enumerate(value if stacked else [value]):
+                tensors[f"{PREFIX}{module.format(i)}.{name}"] = _part_to_theirs(w, part, layout)
     config = PLAIN | {
         "base_model_name_or_path": base_name,
         "task_type": "CAUSAL_LM",
@@ -67,6 +79,8 @@ def save_adapter(folder: str | Path, model: VideoLLM, base_name: str):
         "r": rank,
         "lora_alpha": scale * rank,
         "lora_dropout": dropout,
+        "use_dora": dora,
+        "use_rslora": False,
         # PEFT matches it in full against module names: our layers and no other
         "target_modules": "|".join(sorted(patterns)),
     }
@@ -94,54 +108,84 @@ def load_adapter(folder: str | Path, model: VideoLLM):
     rename = family_of(model.spec.family).module_name
     tensors = {rename(name.removeprefix(PREFIX)): w for name, w in tensors.items()}
 
-    rank, found, problems = config["r"], {}, []
+    rank, alpha, dora = config["r"], config["lora_alpha"], bool(config.get("use_dora"))
+    parts = {part: name for part, name in PARTS.items() if dora or part != "magnitude"}
+    found, problems = {}, []
     for path, dense in _dense(model).items():
         module, layout = _module(model, path)
         *stack, d_in, d_out = dense.kernel.shape
         names = [module.format(i) for i in range(stack[0] if stack else 1)]
         if not any(f"{name}.lora_A.weight" in tensors for name in names):
             continue
-        found[path] = []
-        for part, shape in (("A", (d_in, rank)), ("B", (rank, d_out))):
+        shapes = {"lora_a": (d_in, rank), "lora_b": (rank, d_out), "magnitude": (d_out,)}
+        found[path] = {}
+        for part, suffix in parts.items():
             layers = []
-            for key in (f"{name}.lora_{part}.weight" for name in names):
+            for key in (f"{name}.{suffix}" for name in names):
                 w = tensors.pop(key, None)
                 if w is None:
                     problems.append(f"missing: {key}")
                     continue
-                conv_b = (part, layout) == ("B", "conv")
-                w = w.reshape(w.shape[:2]).T if conv_b else to_ours(w, layout)
-                if w.shape != shape:
+                w = _part_to_ours(w, part, layout)
+                if w.shape != shapes[part]:
                     problems.append(
                         f"wrong shape: {key} is {list(w.shape)} in our layout, "
-                        f"the model asks for {list(shape)}"
+                        f"the model asks for {list(shapes[part])}"
                     )
                 layers.append(w)
-            found[path].append(layers if stack else layers[0])
+            found[path][part] = layers if stack else layers[:1]
     problems += [f"not used: {key}" for key in sorted(tensors)]
     if problems:
         raise UserError(f"{folder / WEIGHTS} does not fit the model\n  " + "\n  ".join(problems))
 
     for dense in _dense(model).values():
         _strip(dense)
-    alpha, dropout = config["lora_alpha"], config["lora_dropout"]
-    targets = "|".join(map(re.escape, found))
-    lora.add(model, rank=rank, alpha=alpha, dropout=dropout, targets=targets, rngs=nnx.Rngs(0))
+    lora.add(
+        model,
+        rank=rank,
+        alpha=alpha,
+        dropout=config["lora_dropout"],
+        targets="|".join(map(re.escape, found)),
+        rngs=nnx.Rngs(0),
+        kind="dora" if dora else "lora",
+    )
+    scale = lora.scale_of("rslora" if config.get("use_rslora") else "lora", rank, alpha)
     for path, dense in _dense(model).items():
-        if path in found:
-            a, b = found[path]
-            dense.lora_a[...] = jnp.asarray(np.array(a, np.float32))
-            dense.lora_b[...] = jnp.asarray(np.array(b, np.float32))
+        for part, layers in found.get(path, {}).items():
+            value = np.array(layers, np.float32)
+            variable = getattr(dense, part)
+            variable[...] = jnp.asarray(value.reshape(variable.shape))
+            dense.lora_scale = scale
+
+
+def _part_to_theirs(w: np.ndarray, part: str, layout: str) -> np.ndarray:
+    """One layer's lora_a, lora_b or magnitude as PEFT lays it out."""
+    if part == "lora_a" or not layout.startswith("conv"):
+        return to_theirs(w, layout if part == "lora_a" else "linear")
+    ones = (1,) * (3 if "/" in layout else 2)
+    w = to_theirs(w, "linear")
+    return w.reshape(*w.shape, *ones) if part == "lora_b" else w.reshape(1, -1, *ones)
+
+
+def _part_to_ours(w: np.ndarray, part: str, layout: str) -> np.ndarray:
+    """The other way."""
+    if not layout.startswith("conv"):
+        return w.T
+    if part == "lora_a":
+        return to_ours(w, layout)
+    return w.reshape(w.shape[:2]).T if part == "lora_b" else w.reshape(-1)
 
 
 def merge(model: VideoLLM) -> VideoLLM:
-    """The same model with W + (alpha / R) A B in the place of W, and no adapters."""
+    """The same model with what the adapters compute folded into W, and no adapters."""
     model = nnx.clone(model)
     for dense in _dense(model).values():
         if dense.lora_a is not None:
-            kernel = dense.kernel[...]
-            low = jnp.matmul(dense.lora_a[...], dense.lora_b[...], precision="highest")
-            dense.kernel[...] = (kernel + dense.lora_scale * low).astype(kernel.dtype)
+            kernel = dense.adapted()
+            if dense.magnitude is not None:
+                stretch = dense.magnitude[...] / dense.column_lengths()
+                kernel = (kernel * stretch[..., None, :]).astype(kernel.dtype)
+            dense.kernel[...] = kernel
             _strip(dense)
     return model
 
@@ -159,5 +203,5 @@ def _module(model: VideoLLM, path: str) -> tuple[str, str]:
 
 
 def _strip(dense: Dense):
-    dense.lora_a, dense.lora_b = nnx.data(None), nnx.data(None)
+    dense.lora_a, dense.lora_b, dense.magnitude = (nnx.data(None) for _ in range(3))
     dense.lora_scale = dense.lora_dropout = 0.0

@@ -50,6 +50,7 @@ def make_tools(
             weight_decay=options.weight_decay,
             clip_norm=options.clip_norm,
             groups=(*groups, *options.groups),
+            b_lr_ratio=config.lora.b_lr_ratio,
         )
         return tx, lr, make_mesh(**to_dict(config)["mesh"])
     except ValueError as error:

@@ -77,6 +77,7 @@ def load(config: Config) -> Loaded:
                 dropout=options.dropout,
                 targets=options.targets,
                 rngs=nnx.Rngs(config.seed + 1),
+                kind=options.kind,
             )
         except ValueError as error:
             raise UserError(str(error)) from error

@@ -47,11 +47,15 @@ class LoRAParam(nnx.Param):
 
 
 class Dense(nnx.Module):
-    """y = x W + b, plus (alpha / R) drop(x) A B with an adapter (LoRA, arXiv 2106.09685, eq. 3).
+    """y = x W + b, plus lora_scale drop(x) A B with an adapter (LoRA, arXiv 2106.09685, eq. 3).
+
+    With a magnitude m, columns of W + lora_scale A B are scaled to length m (DoRA, arXiv
+    2402.09353, eq. 5; their own length counts as constant, section 4.3).
 
     Attributes:
       kernel: [*stack, D_in, D_out]; bias: [*stack, D_out] or None.
-      lora_a: [*stack, D_in, R], lora_b: [*stack, R, D_out], or None: see `vjax.models.lora.add`.
+      lora_a: [*stack, D_in, R], lora_b: [*stack, R, D_out], magnitude: [*stack, D_out], or None:
+        see `vjax.models.lora.add`.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Dense(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((*stack, d_out)), axes=(*names, "bias")) if bias else None
         self.lora_a: LoRAParam | None = nnx.data(None)
         self.lora_b: LoRAParam | None = nnx.data(None)
+        self.magnitude: LoRAParam | None = nnx.data(None)
         self.lora_scale = 0.0
         self.lora_dropout = 0.0
 
@@ -83,9 +88,22 @@ class Dense(nnx.Module):
                 h = jnp.where(keep, x / (1 - self.lora_dropout), 0)
             low = matmul(h, self.lora_a[...].astype(x.dtype))
             y = y + matmul(low, self.lora_b[...].astype(x.dtype) * self.lora_scale)
+            if self.magnitude is not None:
+                stretch = self.magnitude[...] / jax.lax.stop_gradient(self.column_lengths())
+                y = y * stretch.astype(x.dtype)
         if self.bias is not None:
             y = y + self.bias[...].astype(x.dtype)
         return y
+
+    def adapted(self) -> Float[Array, "... I O"]:
+        """W + lora_scale A B, in the kernel's dtype."""
+        kernel = self.kernel[...]
+        low = jnp.matmul(self.lora_a[...], self.lora_b[...], precision="highest")
+        return (kernel + self.lora_scale * low).astype(kernel.dtype)
+
+    def column_lengths(self) -> Float[Array, "... O"]:
+        """Euclidean length of each column of `adapted`."""
+        return jnp.linalg.norm(self.adapted().astype(jnp.float32), axis=-2)
 
 
 class LayerNorm(nnx.Module):

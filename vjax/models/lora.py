@@ -1,6 +1,7 @@
 """Adding adapters, and saying which variables train."""
 
 import re
+from typing import Literal
 
 import jax.numpy as jnp
 from flax import nnx
@@ -13,8 +14,23 @@ def path_str(path: tuple) -> str:
     return "/".join(str(part) for part in path)
 
 
+Kind = Literal["lora", "rslora", "dora"]
+
+
+def scale_of(kind: Kind, rank: int, alpha: float) -> float:
+    """What A B is multiplied by: alpha / R, or alpha / sqrt(R) (rsLoRA, arXiv 2312.03732)."""
+    return alpha / rank**0.5 if kind == "rslora" else alpha / rank
+
+
 def add(
-    model: nnx.Module, *, rank: int, alpha: float, dropout: float, targets: str, rngs: nnx.Rngs
+    model: nnx.Module,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    targets: str,
+    rngs: nnx.Rngs,
+    kind: Kind = "lora",
 ) -> list[str]:
     """Puts an adapter into every Dense whose path matches `targets` in full.
 
@@ -22,6 +38,7 @@ def add(
     zero, so that the model's output does not change.
 
     Args:
+      kind: `rslora` scales otherwise, `dora` has a magnitude too, of what the kernel's columns are.
       targets: a regular expression over paths such as `decoder/layers/attn/q`, matched in full.
 
     Returns:
@@ -50,8 +67,11 @@ def add(
         layer.lora_b = LoRAParam(
             jnp.zeros((*stack, rank, d_out)), axes=(*names[:-2], "rank", names[-1])
         )
-        layer.lora_scale = alpha / rank
+        layer.lora_scale = scale_of(kind, rank, alpha)
         layer.lora_dropout = dropout
+        layer.magnitude = nnx.data(None)
+        if kind == "dora":
+            layer.magnitude = LoRAParam(layer.column_lengths(), axes=(*names[:-2], "bias"))
     return hit
 
 

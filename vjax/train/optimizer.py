@@ -58,6 +58,7 @@ def make(
     weight_decay: float,
     clip_norm: float,
     groups: Sequence[str] = (),
+    b_lr_ratio: float = 1.0,
 ) -> optax.GradientTransformation:
     """AdamW over the trainable partition.
 
@@ -67,6 +68,8 @@ def make(
       clip_norm: global norm of all trainable gradients; 0 switches it off.
       groups: `regex=multiplier` strings; the first whose regex matches a parameter's whole path
         scales its learning rate (0 freezes it). A regex that matches nothing is an error.
+      b_lr_ratio: scales the learning rate of every `lora_b` on top of that (LoRA+, arXiv
+        2402.12354).
     """
     paths = leaf_paths(params)
     rules = [
@@ -80,10 +83,9 @@ def make(
                 f"there are: {', '.join(paths)}"
             )
 
-    def group_of(path: str) -> str:
-        return next(
-            (f"x{factor:g}" for pattern, factor in rules if re.fullmatch(pattern, path)), "x1"
-        )
+    def factor_of(path: str) -> float:
+        factor = next((factor for pattern, factor in rules if re.fullmatch(pattern, path)), 1.0)
+        return factor * b_lr_ratio if path.endswith("/lora_b") else factor
 
     def adamw(factor: float) -> optax.GradientTransformation:
         if factor == 0:
@@ -93,7 +95,9 @@ def make(
         )
 
     treedef = jax.tree.structure(params)
-    labels = jax.tree.unflatten(treedef, [group_of(path) for path in paths])
-    parts = {"x1": adamw(1.0)} | {f"x{factor:g}": adamw(factor) for _, factor in rules}
+    factors = [factor_of(path) for path in paths]
+    labels = jax.tree.unflatten(treedef, [f"x{factor:g}" for factor in factors])
+    parts = {f"x{factor:g}": adamw(factor) for factor in factors}
     clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm > 0 else []
-    return optax.chain(*clip, optax.partition(parts, labels) if rules else adamw(1.0))
+    grouped = rules or b_lr_ratio != 1
+    return optax.chain(*clip, optax.partition(parts, labels) if grouped else adamw(1.0))
