@@ -125,9 +125,7 @@ def test_folders_go_both_ways(tmp_path):
     again = transformers.LlavaOnevisionForConditionalGeneration.from_pretrained(tmp_path / "ours")
     arrays = asked(ROWS["a wide still"], ours.spec)
     with torch.no_grad():
-        np.testing.assert_array_equal(
-            logits(again, arrays).numpy(), logits(theirs, arrays).numpy()
-        )
+        np.testing.assert_array_equal(logits(again, arrays).numpy(), logits(theirs, arrays).numpy())
 
 
 def test_gradients_of_the_loss_are_those_of_transformers(pair):

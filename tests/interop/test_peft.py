@@ -33,9 +33,7 @@ KEY = "base_model.model.model.language_model.layers.0.self_attn.q_proj.lora_A.we
 
 def add(model, targets, kind="lora", rank=3):
     """An adapter whose B is not zero, nor its magnitude neutral."""
-    lora.add(
-        model, rank=rank, alpha=5.0, dropout=0.0, targets=targets, rngs=nnx.Rngs(1), kind=kind
-    )
+    lora.add(model, rank=rank, alpha=5.0, dropout=0.0, targets=targets, rngs=nnx.Rngs(1), kind=kind)
     rng = np.random.default_rng(2)
     for path, v in nnx.to_flat_state(nnx.state(model, LoRAParam)):
         if path[-1] == "lora_b":
@@ -87,7 +85,10 @@ def test_peft_adapts_our_layers_and_no_other(case):
 
 
 @pytest.mark.parametrize(
-    "case", [TARGETS["everything"], TARGETS["everything, DoRA"]], ids=["LoRA", "DoRA"], indirect=True
+    "case",
+    [TARGETS["everything"], TARGETS["everything, DoRA"]],
+    ids=["LoRA", "DoRA"],
+    indirect=True,
 )
 def test_gradients_are_those_of_torch(case, tmp_path):
     torch = pytest.importorskip("torch")

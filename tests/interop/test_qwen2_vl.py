@@ -201,7 +201,9 @@ def test_the_layout_and_config_that_are_published(pair, tmp_path):
 @pytest.mark.parametrize("rows", [rows for rows in ROWS.values() if len(rows) == 1])
 def test_positions_by_rule_hf5_are_those_of_transformers(pair, rows):
     arrays = asked(rows)
-    grids = [part if len(part) == 3 else (1, *part) for part in rows[0] if not isinstance(part, int)]
+    grids = [
+        part if len(part) == 3 else (1, *part) for part in rows[0] if not isinstance(part, int)
+    ]
     got = mrope_positions(arrays["mm_token_type_ids"][0], grids, merge=2, rule="hf5")
     names = ("image_grid_thw", "video_grid_thw")
     want, _ = pair[0].model.get_rope_index(

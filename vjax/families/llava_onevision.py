@@ -10,7 +10,15 @@ from vjax.families import llava
 from vjax.families.llava import file_name, is_unused, module_name, unused_weights
 from vjax.families.spec import NO_TOKEN, ModelSpec, TilesSpec
 
-__all__ = ["config_json", "file_name", "is_unused", "module_name", "spec", "unused_weights", "weight_map"]
+__all__ = [
+    "config_json",
+    "file_name",
+    "is_unused",
+    "module_name",
+    "spec",
+    "unused_weights",
+    "weight_map",
+]
 
 POOL = 2  # frames keep a quarter of their tokens
 ASPECT = "anyres_max_"

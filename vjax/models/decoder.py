@@ -32,9 +32,7 @@ class Attention(nnx.Module):
         self.q = Dense(spec.width, q, ("embed", "heads"), bias=bias, stack=stack, rngs=rngs)
         self.k = Dense(spec.width, kv, ("embed", "kv_heads"), bias=bias, stack=stack, rngs=rngs)
         self.v = Dense(spec.width, kv, ("embed", "kv_heads"), bias=bias, stack=stack, rngs=rngs)
-        self.o = Dense(
-            q, spec.width, ("heads", "embed"), bias=spec.o_bias, stack=stack, rngs=rngs
-        )
+        self.o = Dense(q, spec.width, ("heads", "embed"), bias=spec.o_bias, stack=stack, rngs=rngs)
         self.q_norm = self.k_norm = nnx.data(None)
         if spec.qk_norm:
             self.q_norm, self.k_norm = (

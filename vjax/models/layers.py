@@ -170,9 +170,7 @@ def rope_table(
     return jnp.cos(angle), jnp.sin(angle)
 
 
-def axial_rope_table(
-    hw: Int[Array, "V P 2"], head_dim: int, theta: float
-) -> tuple[Array, Array]:
+def axial_rope_table(hw: Int[Array, "V P 2"], head_dim: int, theta: float) -> tuple[Array, Array]:
     """cos and sin, float32 [V, P, H]: half of the frequencies follow rows, half columns.
 
     Qwen2VLVisionRotaryEmbedding.
