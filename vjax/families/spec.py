@@ -62,7 +62,7 @@ class ProjectorSpec:
     Attributes:
       hidden: width between them; 0 = the decoder's (LLaVA-1.5).
       merge: side of the blocks of patches that become one token, side by side in its channels.
-      norm: a LayerNorm before (Qwen2-VL's PatchMerger has merge 2, norm and hidden 4 x the tower's).
+      norm: a LayerNorm before (Qwen2-VL's PatchMerger: merge 2, norm, hidden 4 x the tower's).
       pool: frames, unlike stills, are shrunk by it afterwards, side by side (bilinear).
       newline: there is a learned vector that ends the rows of a still's grid, and a video.
     """

@@ -203,8 +203,8 @@ def _files(folder: Path) -> Mapping[Path, list[str] | None]:
     pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
     if pickles:
         raise UserError(
-            f"{folder}: {pickles[0]} is a pickle, which runs whatever code is in it; save the model "
-            "as safetensors (transformers' save_pretrained does)"
+            f"{folder}: {pickles[0]} is a pickle, which runs whatever code is in it; save the "
+            "model as safetensors (transformers' save_pretrained does)"
         )
     raise UserError(f"{folder}: neither {WEIGHTS} nor {INDEX} is there")
 

@@ -1,4 +1,4 @@
-"""The language model: Llama, Mistral, Qwen2 and Qwen3 by their spec (transformers' ...ForCausalLM)."""
+"""The language model: Llama, Mistral, Qwen2 or Qwen3 by its spec (transformers' classes)."""
 
 import flax.struct
 import jax

@@ -146,7 +146,7 @@ def rope_frequencies(spec: DecoderSpec) -> Float[np.ndarray, " F"]:
         return freq
     if scaling.kind == "linear":
         return freq / np.float32(scaling.factor)
-    # llama3: wavelengths beyond the old context are stretched, short ones stay, between them a blend
+    # llama3: wavelengths beyond the old context are stretched, short ones stay, a blend between
     turns = scaling.original_length * freq / (2 * np.pi)
     keep = np.clip((turns - scaling.low) / (scaling.high - scaling.low), 0, 1)
     return (freq * (keep + (1 - keep) / scaling.factor)).astype(np.float32)
