@@ -186,6 +186,7 @@ class Pretrain:
     tower_lr: AboveZero = 3e-3
     reading_steps: Count = 2000  # of the second stage: the decoder reads words
     tower_multiplier: NotNegative = 0.3  # of the tower's learning rate in the third stage
+    watching_steps: Count = 2000  # of the fourth stage: mostly scene questions
     letter_weight: AboveZero = 3.0  # loss weight of option letters, Yes and No
 
 

@@ -11,13 +11,9 @@ from tests.video.world.test_world import FORBIDDEN
 from vjax.data import sight, words
 from vjax.data.collate import Shape
 from vjax.data.conversations import (
-    COMPARING_SHARE,
     FRAMES,
-    MATCHING_SHARE,
-    NAMING_SHARE,
     SAME_SHARE,
-    SPOTTING_SHARE,
-    WORDS_SHARE,
+    TALK,
     YES_NO_SHARE,
     SceneClip,
     about,
@@ -73,7 +69,7 @@ def alone(asked):
 def test_things_are_named_from_one_picture_in_their_share(asked):
     named = [(c, turns[0]) for c, turns in asked if len(turns[0].images) == 1]
     named = [(c, turn) for c, turn in named if not is_spotted(turn)]
-    assert abs(len(named) / len(asked) - NAMING_SHARE) < 0.03
+    assert abs(len(named) / len(asked) - TALK.naming) < 0.03
     whole = [(c, turn) for c, turn in named if " and " in turn.answer]
     assert len(whole) > len(named) / 2
     for c, turn in whole:
@@ -93,7 +89,7 @@ def is_spotted(turn):
 def test_comparisons_show_two_moments_and_one_after_the_words_in_half_of_them(asked):
     compared = [turn for _, turn in alone(asked) if not is_matched(turn) and not is_spotted(turn)]
     moving = np.mean([c.scene.speed != "frozen" for c, _ in asked])
-    assert abs(len(compared) / len(asked) - moving * COMPARING_SHARE) < 0.05
+    assert abs(len(compared) / len(asked) - moving * TALK.comparing) < 0.05
     kinds = [tuple(kind for kind, _ in turn.parts if kind != "text") for turn in compared]
     assert set(kinds) == {("frame", "frame"), ("frame", "image")}
     assert abs(kinds.count(("frame", "image")) / len(kinds) - 0.5) < 0.1
@@ -106,7 +102,7 @@ def test_comparisons_show_two_moments_and_one_after_the_words_in_half_of_them(as
 def test_a_view_is_matched_with_the_letter_of_its_moment(asked):
     """The fake frames are noise, so that a jittered one is still nearest to itself."""
     matched = [turn for _, turn in alone(asked) if is_matched(turn)]
-    assert abs(len(matched) / len(asked) - MATCHING_SHARE) < 0.03
+    assert abs(len(matched) / len(asked) - TALK.matching) < 0.03
     right, sizes, kinds = 0, Counter(), Counter()
     for turn in matched:
         *frames, view = (small(picture) for picture in turn.images)
@@ -125,7 +121,7 @@ def test_the_noise_patch_is_where_the_answer_says(asked):
     """Fake frames: what is pasted is not to be found in the clip."""
     found = Counter()
     spotted = [(c, turns[0]) for c, turns in asked if is_spotted(turns[0])]
-    assert abs(len(spotted) / len(asked) - SPOTTING_SHARE) < 0.02
+    assert abs(len(spotted) / len(asked) - TALK.spotting) < 0.02
     for c, turn in spotted:
         clean = [bool((image == c.frames).all((1, 2, 3)).any()) for image in turn.images]
         if turn.candidates:
@@ -144,7 +140,7 @@ def small(picture):
 
 def test_a_share_is_words_alone(asked):
     alone = [turns for _, turns in asked if not turns[0].images]
-    assert abs(len(alone) / len(asked) - WORDS_SHARE) < 0.03
+    assert abs(len(alone) / len(asked) - TALK.words) < 0.03
     assert not any(turn.images for turns in alone for turn in turns)
 
 

@@ -23,12 +23,6 @@ from vjax.video.world import differences, motion, questions
 from vjax.video.world.scene import Scene
 
 FRAMES = (3, 6)
-CAPTION_SHARE = 0.75
-WORDS_SHARE = 0.06
-COMPARING_SHARE = 0.3
-MATCHING_SHARE = 0.18
-SPOTTING_SHARE = 0.1
-NAMING_SHARE = 0.04
 YES_NO_SHARE = 0.7  # of comparisons; the others are described
 SAME_SHARE = 0.25  # of comparisons: one moment seen twice
 MATCHED = (2, 6)  # moments shown, the upper bound left out
@@ -36,6 +30,26 @@ SPOT = ("Which has a noise patch?", "Which shows a noise patch?", "Find the nois
 IS_SPOTTED = ("Is there a noise patch?", "Do you see a noise patch?", "Is a noise patch there?")
 MIXED_SHARE = 0.4  # of matches: moments of two clips
 APART = 0.4  # seconds between two moments that are compared
+
+
+@dataclasses.dataclass(frozen=True)
+class Mix:
+    """Shares of the kinds of conversation; what they leave is `watching`.
+
+    Attributes:
+      caption: share of watched clips that are described, beside a question.
+    """
+
+    words: float
+    comparing: float
+    matching: float
+    spotting: float
+    naming: float
+    caption: float
+
+
+TALK = Mix(words=0.06, comparing=0.3, matching=0.18, spotting=0.1, naming=0.04, caption=0.75)
+WATCH = Mix(words=0.04, comparing=0.12, matching=0.04, spotting=0.04, naming=0.02, caption=0.3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +167,9 @@ def naming(clip: SceneClip, rng: np.random.Generator) -> list[Prompt]:
     return [Prompt(tuple(parts), (jittered(clip.frames[row], draw_jitter(rng)),), answer)]
 
 
-def watching(clip: SceneClip, fps: float, rng: np.random.Generator) -> list[Prompt]:
+def watching(
+    clip: SceneClip, fps: float, rng: np.random.Generator, caption_share: float
+) -> list[Prompt]:
     """Frames at `fps` from a drawn start, then a caption and a question, or two questions.
 
     A question comes with four options and is answered by a letter, or comes alone and is answered
@@ -167,7 +183,7 @@ def watching(clip: SceneClip, fps: float, rng: np.random.Generator) -> list[Prom
     )
     asked: list[tuple[str, Sequence[str], int | str]] = []
     tasks = questions.tasks(scene)
-    if rng.random() < CAPTION_SHARE or len(tasks) < 2:
+    if rng.random() < caption_share or len(tasks) < 2:
         question, answer = questions.caption(scene, rng)
         asked.append((question, (), answer))
     for n in rng.permutation(len(tasks))[: 2 - len(asked)]:
@@ -180,26 +196,29 @@ def watching(clip: SceneClip, fps: float, rng: np.random.Generator) -> list[Prom
 
 
 def conversation(
-    clip: SceneClip, other: SceneClip, fps: float, rng: np.random.Generator
+    clip: SceneClip, other: SceneClip, fps: float, rng: np.random.Generator, mix: Mix = TALK
 ) -> list[Prompt]:
-    """A conversation of one of the kinds, each in its share; most are `watching`."""
+    """A conversation of one of the kinds, each in its share."""
     moves = clip.scene.speed != "frozen"
     kinds = {
-        "words": (WORDS_SHARE, lambda: words.conversation(clip.scene, rng)),
-        "comparing": (COMPARING_SHARE * moves, lambda: comparing(clip, rng)),
-        "matching": (MATCHING_SHARE, lambda: matching(clip, other, rng)),
-        "spotting": (SPOTTING_SHARE, lambda: spotting(clip, rng)),
-        "naming": (NAMING_SHARE, lambda: naming(clip, rng)),
+        "words": (mix.words, lambda: words.conversation(clip.scene, rng)),
+        "comparing": (mix.comparing * moves, lambda: comparing(clip, rng)),
+        "matching": (mix.matching, lambda: matching(clip, other, rng)),
+        "spotting": (mix.spotting, lambda: spotting(clip, rng)),
+        "naming": (mix.naming, lambda: naming(clip, rng)),
     }
     rest = 1 - sum(share for share, _ in kinds.values())
-    return words.one_of(kinds | {"watching": (rest, lambda: watching(clip, fps, rng))}, rng)
+    watch = (rest, lambda: watching(clip, fps, rng, mix.caption))
+    return words.one_of(kinds | {"watching": watch}, rng)
 
 
-def about(clips: Sequence[SceneClip], fps: float) -> Callable[[np.random.Generator], list[Prompt]]:
+def about(
+    clips: Sequence[SceneClip], fps: float, mix: Mix = TALK
+) -> Callable[[np.random.Generator], list[Prompt]]:
     """Draws conversations about random clips."""
 
     def draw(rng: np.random.Generator) -> list[Prompt]:
         clip, other = (clips[n] for n in rng.integers(len(clips), size=2))
-        return conversation(clip, other, fps, rng)
+        return conversation(clip, other, fps, rng, mix)
 
     return draw

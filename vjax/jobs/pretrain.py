@@ -1,4 +1,4 @@
-"""Makes vjax-tiny: a tower sees single frames, a decoder reads, then both talk about clips."""
+"""Makes vjax-tiny: a tower sees frames, a decoder reads, both talk about clips, then watch them."""
 
 import concurrent.futures
 import dataclasses
@@ -16,7 +16,7 @@ from vjax.config import Config
 from vjax.console import progress, say, table
 from vjax.data import sight, words
 from vjax.data.collate import to_model_size
-from vjax.data.conversations import SceneClip, about
+from vjax.data.conversations import WATCH, SceneClip, about
 from vjax.data.fragments import ROW_TOKENS
 from vjax.data.items import SceneItem
 from vjax.data.scenes import ConversationBatches, batch_shape, vocabulary
@@ -45,29 +45,41 @@ EVAL_FRAMES = 6
 def run(config: Config, workdir: Path, *, fresh: bool = False):
     """Writes workdir/model: weights, tokenizer, chat template, video spec and model card."""
     options = config.pretrain
-    began = time.perf_counter()
     base = scene_clips("base", options.clips, config)
     held = scene_clips("base_eval", options.eval_clips, config)
     folder = workdir / "model"
     folder.mkdir(parents=True, exist_ok=True)
     video = video_spec(config)
     (folder / "video_spec.json").write_text(json.dumps(dataclasses.asdict(video), indent=2) + "\n")
+    before = 0.0  # seconds of the first two stages
     if config.model.path:
         model, chat = earlier(Path(config.model.path), folder)
     else:
         model, chat = new(config, folder, [clip.scene for clip in base[:3000]])
-        model = once(workdir / "seen", model.spec, lambda: see(config, model, base))
-        reading = workdir / "reading"
-        model = once(workdir / "read", model.spec, lambda: read(config, reading, model, chat, base))
+        seen, reading = workdir / "seen", workdir / "reading"
+        model, seeing = once(seen, model.spec, lambda: see(config, model, base))
+        model, took = once(
+            workdir / "read", model.spec, lambda: read(config, reading, model, chat, base)
+        )
+        before = seeing + took
     parts = nnx.split(model, nnx.Param, ...)
     make_batch = talk(config, about(base, options.fps), chat, model.spec)
     tools = make_tools(config, parts[1], groups=(f"tower/.*={options.tower_multiplier}",))
-    state, seconds = fit(config, workdir, make_batch, parts, video, *tools, began=began)
+    state, seconds = fit(config, workdir, make_batch, parts, video, *tools)
     graphdef, _, frozen = parts
     spec = model.spec
+    if options.watching_steps:
+        last = with_steps(config, options.watching_steps)
+        make_batch = talk(config, about(base, options.fps, WATCH), chat, spec)
+        (workdir / "watching").mkdir(exist_ok=True)
+        state, more = fit(
+            last, workdir / "watching", make_batch, (graphdef, state.trainable, frozen), video,
+            *make_tools(last, parts[1]),
+        )  # fmt: skip
+        seconds += more
     scores = judge(config, graphdef, state.trainable, held, chat, spec, video)
     save_model(folder, nnx.merge(graphdef, state.trainable, frozen))
-    (folder / "README.md").write_text(card(config, spec, scores, seconds / 60))
+    (folder / "README.md").write_text(card(config, spec, scores, (before + seconds) / 60))
     say(f"model: {folder}; --config.model.path={folder} trains on it")
 
 
@@ -140,13 +152,15 @@ def new(config: Config, folder: Path, scenes: list[scene.Scene]) -> tuple[VideoL
     return VideoLLM(spec, rngs=nnx.Rngs(config.seed)), Chat.from_folder(folder, spec)
 
 
-def once(folder: Path, spec: ModelSpec, make: Callable[[], VideoLLM]) -> VideoLLM:
-    """The model of `make`, kept in `folder`: a rerun reads it from there."""
+def once(folder: Path, spec: ModelSpec, make: Callable[[], VideoLLM]) -> tuple[VideoLLM, float]:
+    """The model of `make`, kept in `folder` for a rerun to read, and the seconds it took to make."""
     if not folder.exists():
+        began = time.perf_counter()
         unfinished = folder.with_suffix(".unfinished")
         save_model(unfinished, make(), dtype="float32")
+        (unfinished / "seconds").write_text(f"{time.perf_counter() - began:.0f}")
         unfinished.rename(folder)
-    return load_weights(folder, spec)
+    return load_weights(folder, spec), float((folder / "seconds").read_text())
 
 
 def see(config: Config, model: VideoLLM, clips: list[SceneClip]) -> VideoLLM:
@@ -179,7 +193,7 @@ def read(
     steps = config.pretrain.reading_steps
     if not steps:
         return model
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps))
+    config = with_steps(config, steps)
     parts = nnx.split(model, nnx.All(nnx.Param, nnx.PathContains("decoder")), ...)
     workdir.mkdir(exist_ok=True)
     draw = words.about([clip.scene for clip in clips])
@@ -189,6 +203,10 @@ def read(
     tools = make_tools(config, parts[1])
     state, _ = fit(config, workdir, make_batch, parts, video_spec(config), *tools)
     return nnx.merge(parts[0], state.trainable, parts[2])
+
+
+def with_steps(config: Config, steps: int) -> Config:
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps))
 
 
 def talk(
@@ -259,6 +277,7 @@ def card(
         f"{ROW_TOKENS} tokens: the decoder reads |",
         f"| stage 3 | {config.train.steps:,} steps of as many: all parameters learn to describe, "
         "compare, match and answer |",
+        f"| stage 4 | {options.watching_steps:,} steps of as many: mostly scene questions |",
         f"| time | {minutes:.0f} minutes |",
         f"| input | frames of {spec.vision.image_size} x {spec.vision.image_size} pixels, "
         f"{spec.vision.patches} tokens each, scene questions at {options.fps:g} frames a second |",
