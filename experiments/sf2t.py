@@ -17,6 +17,10 @@ def get_config(arg: str = ""):
     config.preset = arg or "tiny"
 
     config.fragments.tau = 10 / 255
+    # counting is learnt first and needs little; where a view or a patch is comes last
+    config.fragments.weights.counting = 0.5
+    config.fragments.weights.consistency = 1.2
+    config.fragments.weights.localization = 1.5
     config.data.procedural_clips = 400
     config.data.procedural_share = 0.6
 
@@ -24,10 +28,11 @@ def get_config(arg: str = ""):
     config.lora.rank = 32
     config.lora.alpha = 32.0
     config.lora.targets = "(tower|projector|decoder)/.*"
-    config.optim.lr = 5e-4
+    config.optim.lr = 2e-3
     config.optim.b2 = 0.98
     # vjax-tiny forgets fast: what it answers to these beforehand, it goes on answering
-    config.rehearsal.share = 0.1
+    config.rehearsal.share = 0.3
+    config.rehearsal.items = 2400
     config.rehearsal.questions = (
         "What is the action?|pushes|pulls|covers|drops|turns|passes",
         "What is the effect?|leaves a trail|melts|grows|fades|breaks|changes colour|nothing",

@@ -153,7 +153,7 @@ def new(config: Config, folder: Path, scenes: list[scene.Scene]) -> tuple[VideoL
 
 
 def once(folder: Path, spec: ModelSpec, make: Callable[[], VideoLLM]) -> tuple[VideoLLM, float]:
-    """The model of `make`, kept in `folder` for a rerun to read, and the seconds it took to make."""
+    """The model of `make`, kept in `folder` for a rerun to read, and the seconds it took."""
     if not folder.exists():
         began = time.perf_counter()
         unfinished = folder.with_suffix(".unfinished")

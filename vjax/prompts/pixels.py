@@ -93,7 +93,7 @@ class GridPixels:
         H, W, _ = frames[0].shape
         h, w = self.size(H, W)
         bicubic = Image.Resampling.BICUBIC
-        # rows first, as torchvision has it; Pillow alone takes the cheaper order, and rounds between
+        # rows first, as torchvision has it; Pillow alone takes the cheaper order, rounding between
         rows = [Image.fromarray(frame).resize((w, H), bicubic) for frame in frames]
         return np.stack([np.asarray(frame.resize((w, h), bicubic)) for frame in rows])
 
