@@ -161,7 +161,7 @@ def test_overrides_reach_the_config(toy):
         (["--config.lora.rank=abc"], "config key lora.rank takes an integer, got 'abc'"),
         (["--config.optim.lr=fast"], "config key optim.lr takes a number, got 'fast'"),
         (["--config.train.remat=maybe"], "config key train.remat takes true or false, got 'maybe'"),
-        (["--config.lora=3"], "config key lora is a group; set one of lora.rank"),
+        (["--config.lora=3"], "config key lora is a group; set one of lora.kind"),
         (["--config.lora.rank=0"], "config key lora.rank must be at least 1; got 0"),
         (["--confg.lora.rank=3"], "Unknown command line flag 'confg.lora.rank'"),
         (["--job=trian"], "there is no job 'trian'; jobs: eval, train"),

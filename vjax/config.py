@@ -169,6 +169,7 @@ class Eval:
 class Pretrain:
     """Only `--job=pretrain` reads these: how vjax-tiny itself is made."""
 
+    stages: tuple[str, ...] = ("see", "read", "talk", "watch", "watch")
     clips: Positive = 6000  # procedural, split `base`
     eval_clips: Positive = 400  # procedural, split `base_eval`
     vocab: Positive = 768
@@ -181,12 +182,12 @@ class Pretrain:
     image_size: Positive = 48
     patch_size: Positive = 16
     fps: AboveZero = 3.0
-    tower_steps: Count = 3000  # of the first stage: seeing single frames
+    tower_steps: Positive = 3000  # of `see`
     tower_batch_size: Positive = 192
     tower_lr: AboveZero = 3e-3
-    reading_steps: Count = 2000  # of the second stage: the decoder reads words
-    tower_multiplier: NotNegative = 0.3  # of the tower's learning rate in the third stage
-    watching_steps: Count = 2000  # of the fourth stage: mostly scene questions
+    reading_steps: Positive = 2000  # of `read`; those of `talk` are train.steps
+    tower_multiplier: NotNegative = 0.3  # of the tower's learning rate in `talk`
+    watching_steps: Positive = 2000  # of `watch`
     letter_weight: AboveZero = 3.0  # loss weight of option letters, Yes and No
 
 

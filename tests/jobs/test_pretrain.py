@@ -1,9 +1,13 @@
 """vjax-tiny is made by one command, which goes on where it was stopped."""
 
+import shutil
+
 import pytest
 
 from vjax import main
 from vjax.checkpoints import Checkpoints
+from vjax.console import UserError
+from vjax.jobs import pretrain
 from vjax.jobs._model import TINY
 from vjax.train.metrics import read_metrics
 
@@ -13,6 +17,7 @@ MINIATURE = [
     "--config.pretrain.width=32", "--config.pretrain.tower_layers=1",
     "--config.pretrain.decoder_layers=1", "--config.pretrain.ffn=48",
     "--config.pretrain.tower_steps=2", "--config.pretrain.reading_steps=2",
+    "--config.pretrain.watching_steps=2",
     "--config.pretrain.tower_batch_size=6",
     "--config.train.batch_size=4", "--config.train.steps=4", "--config.checkpoint.every=2",
     "--config.eval.batch_size=8",
@@ -35,25 +40,42 @@ def test_the_folder_holds_what_the_shipped_one_does(made):
     assert {path.name for path in folder.iterdir()} == {path.name for path in TINY.iterdir()}
     card = (folder / "README.md").read_text()
     assert "--config=experiments/tiny_base.py --job=pretrain" in card
-    assert "2 steps of 4 frames" in card and "2 steps of 4 rows" in card
-    assert "4 steps of as many" in card
+    assert "2 steps of 6 frames" in card and "2 steps of 4 rows" in card
+    assert "4 steps of as many" in card and "| stage 5 | 2 steps of as many" in card
 
 
 def test_a_rerun_goes_on_from_its_checkpoint(made):
     workdir, make = made
-    assert len(read_metrics(workdir / "metrics.jsonl")) == 4
-    assert Checkpoints(workdir / "checkpoints").latest_step() == 4
+    talk, last = workdir / "stages" / "3-talk", workdir / "stages" / "5-watch"
+    assert len(read_metrics(talk / "metrics.jsonl")) == 4
+    assert Checkpoints(talk / "checkpoints").latest_step() == 4
     weights = workdir / "model" / "model.safetensors"
     before = weights.read_bytes()
     weights.unlink()
+    shutil.rmtree(last / "model")
     make()
     assert weights.read_bytes() == before
-    assert "resuming after step 4 of 4" in (workdir / "log.txt").read_text()
+    assert "resuming after step 2 of 2" in (workdir / "log.txt").read_text()
+
+
+def test_a_stage_that_comes_again_learns_from_other_batches(made):
+    losses = [
+        [row["loss"] for row in read_metrics(made[0] / "stages" / f"{n}-watch" / "metrics.jsonl")]
+        for n in (4, 5)
+    ]
+    assert len(losses[0]) == len(losses[1]) == 2 and losses[0] != losses[1]
+
+
+def test_a_stage_that_is_not_known(tmp_path):
+    stages = "--config.pretrain.stages=('see','dream')"
+    run = main.parse(["vjax", f"--workdir={tmp_path}/run", *MINIATURE, stages])
+    with pytest.raises(UserError, match="pretrain.stages: 'dream' is none of see, read, talk"):
+        pretrain.run(run.config, run.workdir)
 
 
 def test_fresh_empties_the_workdir(tmp_path):
     run = main.parse(["vjax", f"--workdir={tmp_path}/run", "--fresh", *MINIATURE])
     main.open_workdir(run)
-    (run.workdir / "seen").mkdir()
+    (run.workdir / "stages").mkdir()
     main.open_workdir(run)
     assert {path.name for path in run.workdir.iterdir()} == {"config.json"}

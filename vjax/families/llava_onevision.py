@@ -30,7 +30,8 @@ def spec(config: dict) -> ModelSpec:
     if not aspect.removeprefix(ASPECT).isdigit():
         raise ValueError(f"config.json: vision_aspect_ratio is {aspect!r}, not {ASPECT}NUMBER")
     try:
-        read = llava.read(config, "llava_onevision", layer=-1, frame_token_id=NO_TOKEN)
+        full = {"vision_feature_select_strategy": "full"} | config  # this class's default
+        read = llava.read(full, "llava_onevision", layer=-1, frame_token_id=NO_TOKEN)
         return dataclasses.replace(
             read,
             projector=dataclasses.replace(read.projector, pool=POOL, newline=True),

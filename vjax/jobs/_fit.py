@@ -66,8 +66,6 @@ def fit(
     tx: optax.GradientTransformation,
     lr: optax.Schedule,
     mesh: Mesh,
-    *,
-    began: float | None = None,
 ) -> tuple[TrainState, float]:
     """Takes the steps that are left, from the newest checkpoint on.
 
@@ -75,12 +73,11 @@ def fit(
       make_batch: batch i, a pure function of i.
       parts: graphdef, trainable and frozen variables; these start values are left as they are.
       video: saved beside the weights.
-      began: `time.perf_counter()` from which on the run's time counts; now if None.
 
     Returns:
       The state after the last step, and the run's seconds over all sittings.
     """
-    began = time.perf_counter() if began is None else began
+    began = time.perf_counter()
     graphdef, trainable, frozen = parts
     with jax.set_mesh(mesh):
         frozen = replicate(mesh, frozen)

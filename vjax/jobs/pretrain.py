@@ -1,4 +1,4 @@
-"""Makes vjax-tiny: a tower sees frames, a decoder reads, both talk about clips, then watch them."""
+"""Makes vjax-tiny, stage by stage: a tower sees, a decoder reads, both talk about clips, watch."""
 
 import concurrent.futures
 import dataclasses
@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from vjax.config import Config
-from vjax.console import progress, say, table
+from vjax.console import UserError, progress, say, table
 from vjax.data import sight, words
 from vjax.data.collate import to_model_size
 from vjax.data.conversations import WATCH, SceneClip, about
@@ -43,44 +43,145 @@ EVAL_FRAMES = 6
 
 
 def run(config: Config, workdir: Path, *, fresh: bool = False):
-    """Writes workdir/model: weights, tokenizer, chat template, video spec and model card."""
+    """Writes workdir/model: weights, tokenizer, chat template, video spec and model card.
+
+    Raises:
+      UserError: a stage that is not known.
+    """
     options = config.pretrain
+    for name in options.stages:
+        if name not in STAGES:
+            raise UserError(f"pretrain.stages: {name!r} is none of {', '.join(STAGES)}")
     base = scene_clips("base", options.clips, config)
     held = scene_clips("base_eval", options.eval_clips, config)
     folder = workdir / "model"
     folder.mkdir(parents=True, exist_ok=True)
     video = video_spec(config)
     (folder / "video_spec.json").write_text(json.dumps(dataclasses.asdict(video), indent=2) + "\n")
-    before = 0.0  # seconds of the first two stages
     if config.model.path:
         model, chat = earlier(Path(config.model.path), folder)
     else:
         model, chat = new(config, folder, [clip.scene for clip in base[:3000]])
-        seen, reading = workdir / "seen", workdir / "reading"
-        model, seeing = once(seen, model.spec, lambda: see(config, model, base))
-        model, took = once(
-            workdir / "read", model.spec, lambda: read(config, reading, model, chat, base)
-        )
-        before = seeing + took
-    parts = nnx.split(model, nnx.Param, ...)
-    make_batch = talk(config, about(base, options.fps), chat, model.spec)
-    tools = make_tools(config, parts[1], groups=(f"tower/.*={options.tower_multiplier}",))
-    state, seconds = fit(config, workdir, make_batch, parts, video, *tools)
-    graphdef, _, frozen = parts
-    spec = model.spec
-    if options.watching_steps:
-        last = with_steps(config, options.watching_steps)
-        make_batch = talk(config, about(base, options.fps, WATCH), chat, spec)
-        (workdir / "watching").mkdir(exist_ok=True)
-        state, more = fit(
-            last, workdir / "watching", make_batch, (graphdef, state.trainable, frozen), video,
-            *make_tools(last, parts[1]),
-        )  # fmt: skip
-        seconds += more
-    scores = judge(config, graphdef, state.trainable, held, chat, spec, video)
-    save_model(folder, nnx.merge(graphdef, state.trainable, frozen))
-    (folder / "README.md").write_text(card(config, spec, scores, (before + seconds) / 60))
+    seconds = 0.0
+    for n, name in enumerate(options.stages):
+        # a stage that comes again draws other batches
+        stage = Stage(dataclasses.replace(config, seed=config.seed + n), chat, base)
+        model, took = stage.once(workdir / "stages" / f"{n + 1}-{name}", STAGES[name][0], model)
+        seconds += took
+    scores = judge(config, *nnx.split(model), held, chat, model.spec, video)
+    save_model(folder, model)
+    (folder / "README.md").write_text(card(config, model.spec, scores, seconds / 60))
     say(f"model: {folder}; --config.model.path={folder} trains on it")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage of pretraining: a model goes in, a better one comes out."""
+
+    config: Config
+    chat: Chat
+    clips: list[SceneClip]
+
+    def once(
+        self, folder: Path, learn: Callable[..., tuple[VideoLLM, float]], model: VideoLLM
+    ) -> tuple[VideoLLM, float]:
+        """What `learn` makes of the model, and its seconds; kept in `folder` for a rerun."""
+        kept = folder / "model"
+        if not kept.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            made, seconds = learn(self, folder, model)
+            unfinished = folder / "unfinished"
+            save_model(unfinished, made, dtype="float32")
+            (unfinished / "seconds").write_text(f"{seconds:.0f}")
+            unfinished.rename(kept)
+        return load_weights(kept, model.spec), float((kept / "seconds").read_text())
+
+    def see(self, folder: Path, model: VideoLLM) -> tuple[VideoLLM, float]:
+        """The tower sees single frames: see `vjax.train.tower`. Not to be resumed half-way."""
+        options, began = self.config.pretrain, time.perf_counter()
+        with progress(total=options.tower_steps, desc="see frames", unit="step") as bar:
+
+            def on_step(n: int, losses: dict[str, jax.Array]):
+                bar.update()
+                if n % 100 == 0 or n == options.tower_steps:
+                    said = " ".join(f"{name} {float(loss):.3f}" for name, loss in losses.items())
+                    bar.set_postfix_str(said)
+                    if n == options.tower_steps:
+                        say(f"losses of the last step: {said}")
+
+            model.tower = train_tower(
+                model.tower, sight.CLASSES,
+                sight.SightBatches(self.clips, options.tower_batch_size, self.config.seed),
+                steps=options.tower_steps, lr=options.tower_lr, seed=self.config.seed,
+                on_step=on_step,
+            )  # fmt: skip
+        return model, time.perf_counter() - began
+
+    def read(self, folder: Path, model: VideoLLM) -> tuple[VideoLLM, float]:
+        """The decoder reads words, the rest stays as it is."""
+        draw = words.about([clip.scene for clip in self.clips])
+        decoder = nnx.All(nnx.Param, nnx.PathContains("decoder"))
+        steps = self.config.pretrain.reading_steps
+        return self._converse(folder, model, draw, steps, train=decoder, images=1)  # never shown
+
+    def talk(self, folder: Path, model: VideoLLM) -> tuple[VideoLLM, float]:
+        """All parts learn to describe, compare, match and answer."""
+        options = self.config.pretrain
+        draw = about(self.clips, options.fps)
+        groups = (f"tower/.*={options.tower_multiplier}",)
+        return self._converse(folder, model, draw, self.config.train.steps, groups=groups)
+
+    def watch(self, folder: Path, model: VideoLLM) -> tuple[VideoLLM, float]:
+        """All parts learn to answer, mostly scene questions."""
+        options = self.config.pretrain
+        draw = about(self.clips, options.fps, WATCH)
+        return self._converse(folder, model, draw, options.watching_steps)
+
+    def _converse(
+        self, folder: Path, model: VideoLLM, draw: Callable[[np.random.Generator], list[Prompt]],
+        steps: int, *, train=nnx.Param, groups: tuple[str, ...] = (), images: int | None = None,
+    ) -> tuple[VideoLLM, float]:  # fmt: skip
+        """Takes `steps` on drawn conversations; resumes from the folder's checkpoints.
+
+        Args:
+          train: filter of the variables that learn.
+          images: slots of the vision buffer; what conversations need if None.
+        """
+        whole, spec = self.config, model.spec
+        config = dataclasses.replace(whole, train=dataclasses.replace(whole.train, steps=steps))
+        shape = batch_shape(config.train.batch_size, spec.vision.image_size, spec.vision.patches)
+        shape = dataclasses.replace(shape, images=images or shape.images)
+        weight = config.pretrain.letter_weight
+        make_batch = ConversationBatches(
+            draw, self.chat, shape, spec.pad_token_id, config.seed, weight
+        )
+        parts = nnx.split(model, train, ...)
+        tools = make_tools(config, parts[1], groups=groups)
+        state, seconds = fit(config, folder, make_batch, parts, video_spec(config), *tools)
+        return nnx.merge(parts[0], state.trainable, parts[2]), seconds
+
+
+# name -> what a model learns in it, and how the model card says so
+STAGES: dict[str, tuple[Callable[..., tuple[VideoLLM, float]], str]] = {
+    "see": (
+        Stage.see,
+        "{tower_steps:,} steps of {tower_batch_size} frames: the tower learns what is there, "
+        "where, in what state, each patch's pixels, and which frames are the same moment",
+    ),
+    "read": (
+        Stage.read,
+        "{reading_steps:,} steps of {batch_size} rows of {row} tokens: the decoder reads",
+    ),
+    "talk": (
+        Stage.talk,
+        "{steps:,} steps of as many rows: all parameters learn to describe, compare, match and "
+        "answer",
+    ),
+    "watch": (
+        Stage.watch,
+        "{watching_steps:,} steps of as many rows: mostly scene questions",
+    ),
+}
 
 
 def video_spec(config: Config) -> VideoSpec:
@@ -152,72 +253,6 @@ def new(config: Config, folder: Path, scenes: list[scene.Scene]) -> tuple[VideoL
     return VideoLLM(spec, rngs=nnx.Rngs(config.seed)), Chat.from_folder(folder, spec)
 
 
-def once(folder: Path, spec: ModelSpec, make: Callable[[], VideoLLM]) -> tuple[VideoLLM, float]:
-    """The model of `make`, kept in `folder` for a rerun to read, and the seconds it took."""
-    if not folder.exists():
-        began = time.perf_counter()
-        unfinished = folder.with_suffix(".unfinished")
-        save_model(unfinished, make(), dtype="float32")
-        (unfinished / "seconds").write_text(f"{time.perf_counter() - began:.0f}")
-        unfinished.rename(folder)
-    return load_weights(folder, spec), float((folder / "seconds").read_text())
-
-
-def see(config: Config, model: VideoLLM, clips: list[SceneClip]) -> VideoLLM:
-    """The first stage: see `vjax.train.tower`."""
-    options = config.pretrain
-    if not options.tower_steps:
-        return model
-    with progress(total=options.tower_steps, desc="see frames", unit="step") as bar:
-
-        def on_step(n: int, losses: dict[str, jax.Array]):
-            bar.update()
-            if n % 100 == 0 or n == options.tower_steps:
-                said = " ".join(f"{name} {float(loss):.3f}" for name, loss in losses.items())
-                bar.set_postfix_str(said)
-                if n == options.tower_steps:
-                    say(f"losses of the last step: {said}")
-
-        model.tower = train_tower(
-            model.tower, sight.CLASSES,
-            sight.SightBatches(clips, options.tower_batch_size, config.seed),
-            steps=options.tower_steps, lr=options.tower_lr, seed=config.seed, on_step=on_step,
-        )  # fmt: skip
-    return model
-
-
-def read(
-    config: Config, workdir: Path, model: VideoLLM, chat: Chat, clips: list[SceneClip]
-) -> VideoLLM:
-    """The second stage: the decoder reads, the rest stays as it is."""
-    steps = config.pretrain.reading_steps
-    if not steps:
-        return model
-    config = with_steps(config, steps)
-    parts = nnx.split(model, nnx.All(nnx.Param, nnx.PathContains("decoder")), ...)
-    workdir.mkdir(exist_ok=True)
-    draw = words.about([clip.scene for clip in clips])
-    make_batch = talk(config, draw, chat, model.spec)
-    shape = dataclasses.replace(make_batch.shape, images=1)  # of which none is shown
-    make_batch = dataclasses.replace(make_batch, shape=shape)
-    tools = make_tools(config, parts[1])
-    state, _ = fit(config, workdir, make_batch, parts, video_spec(config), *tools)
-    return nnx.merge(parts[0], state.trainable, parts[2])
-
-
-def with_steps(config: Config, steps: int) -> Config:
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps))
-
-
-def talk(
-    config: Config, draw: Callable[[np.random.Generator], list[Prompt]], chat: Chat, spec: ModelSpec
-) -> ConversationBatches:
-    """Batches of conversations, in the shape that all stages share."""
-    shape = batch_shape(config.train.batch_size, spec.vision.image_size, spec.vision.patches)
-    weight = config.pretrain.letter_weight
-    return ConversationBatches(draw, chat, shape, spec.pad_token_id, config.seed, weight)
-
-
 def judge(config: Config, graphdef, state, clips, chat, spec, video) -> dict[str, tuple[int, int]]:
     """(right, asked) of every scene task on held-out clips."""
     by_key = {clip.scene.video_id: clip for clip in clips}
@@ -255,6 +290,8 @@ def card(
 ) -> str:
     """The model card."""
     options = config.pretrain
+    sizes = dataclasses.asdict(options) | dataclasses.asdict(config.train) | {"row": ROW_TOKENS}
+    learnt = [STAGES[name][1].format(**sizes) for name in options.stages]
     lines = [
         "# vjax-tiny",
         "",
@@ -270,14 +307,7 @@ def card(
         f"| data | {options.clips:,} procedural clips (split `base`): captions, comparisons, "
         "scene questions; nothing about the number, order or position of frames; in words alone "
         "also numerals, sums of two and letters that stand for things |",
-        f"| stage 1 | {options.tower_steps:,} steps of {options.tower_batch_size} frames: the "
-        "tower learns what is there, where, in what state, each patch's pixels, and which frames "
-        "are the same moment |",
-        f"| stage 2 | {options.reading_steps:,} steps of {config.train.batch_size} rows of "
-        f"{ROW_TOKENS} tokens: the decoder reads |",
-        f"| stage 3 | {config.train.steps:,} steps of as many: all parameters learn to describe, "
-        "compare, match and answer |",
-        f"| stage 4 | {options.watching_steps:,} steps of as many: mostly scene questions |",
+        *(f"| stage {n} | {text} |" for n, text in enumerate(learnt, 1)),
         f"| time | {minutes:.0f} minutes |",
         f"| input | frames of {spec.vision.image_size} x {spec.vision.image_size} pixels, "
         f"{spec.vision.patches} tokens each, scene questions at {options.fps:g} frames a second |",

@@ -1,0 +1,81 @@
+"""Released sizes, built without memory: as many parameters as transformers' class has."""
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from vjax.families import family_of
+from vjax.models.video_llm import VideoLLM
+
+QWEN_VISION = {"depth": 32, "embed_dim": 1280, "num_heads": 16, "mlp_ratio": 4}
+SIGLIP = {
+    "model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304,
+    "num_hidden_layers": 26, "num_attention_heads": 16, "image_size": 384, "patch_size": 14,
+    "vision_use_head": False,
+}  # fmt: skip
+
+
+def text(width, layers, heads, kv, ffn, vocab, **more):
+    return {
+        "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads,
+        "num_key_value_heads": kv, "intermediate_size": ffn, "vocab_size": vocab,
+        "eos_token_id": 2, "pad_token_id": 0, **more,
+    }  # fmt: skip
+
+
+def qwen2_vl(tied, *sizes):
+    mrope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
+    return {
+        "model_type": "qwen2_vl", "tie_word_embeddings": tied,
+        "text_config": text(*sizes, rope_parameters=mrope),
+        "vision_config": QWEN_VISION | {"hidden_size": sizes[0]},
+        "image_token_id": 151655, "video_token_id": 151656, "vision_start_token_id": 151652,
+    }  # fmt: skip
+
+
+def llava_onevision(tied, *sizes):
+    return {
+        "model_type": "llava_onevision", "tie_word_embeddings": tied,
+        "text_config": text(*sizes, model_type="qwen2"), "vision_config": SIGLIP,
+        "image_token_index": 151646, "video_token_index": 151647,
+        "image_grid_pinpoints": [[384, 384], [384, 768]],
+    }  # fmt: skip
+
+
+def plain(kind, tied, *sizes, **more):
+    return text(*sizes, model_type=kind, tie_word_embeddings=tied, **more)
+
+
+RELEASED = {
+    "Qwen2-VL-2B": qwen2_vl(True, 1536, 28, 12, 2, 8960, 151936),
+    "Qwen2-VL-7B": qwen2_vl(False, 3584, 28, 28, 4, 18944, 152064),
+    "Qwen2-VL-72B": qwen2_vl(False, 8192, 80, 64, 8, 29568, 152064),
+    "LLaVA-OneVision-0.5B": llava_onevision(True, 896, 24, 14, 2, 4864, 152000),
+    "LLaVA-OneVision-7B": llava_onevision(False, 3584, 28, 28, 4, 18944, 152000),
+    "LLaVA-OneVision-72B": llava_onevision(False, 8192, 80, 64, 8, 29568, 152000),
+    "SmolLM2-135M": plain("llama", True, 576, 30, 9, 3, 1536, 49152),
+    "Llama-3.2-1B": plain("llama", True, 2048, 16, 32, 8, 8192, 128256, head_dim=64),
+    "Mistral-7B": plain("mistral", False, 4096, 32, 32, 8, 14336, 32000),
+    "Qwen3-0.6B": plain("qwen3", True, 1024, 28, 16, 8, 3072, 151936, head_dim=128),
+}
+
+
+@pytest.mark.parametrize("config", RELEASED.values(), ids=RELEASED)
+def test_as_many_parameters(config):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    family = family_of(config["model_type"])
+    spec = family.spec(config)
+    model = nnx.eval_shape(lambda: VideoLLM(spec, rngs=nnx.Rngs(0)))
+    ours = sum(int(np.prod(v.shape)) for _, v in nnx.to_flat_state(nnx.state(model)))
+
+    settings = {name: value for name, value in config.items() if name != "model_type"}
+    theirs = transformers.AutoConfig.for_model(config["model_type"], **settings)
+    auto = transformers.AutoModelForCausalLM
+    if spec.vision is not None:
+        auto = transformers.AutoModelForImageTextToText
+    with torch.device("meta"):
+        built = auto.from_config(theirs)
+    unused = set(family.unused_weights(spec))
+    count = {name: p.numel() for name, p in built.named_parameters() if name not in unused}
+    assert ours == sum(count.values())
