@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from vjax.families import causal
+from vjax.families.spec import DecoderSpec, ModelSpec
 from vjax.jobs import _corpus
 
 
@@ -47,6 +49,12 @@ def test_what_matches_nothing_is_named_with_what_there_is(failed, flag, parts):
     assert all(part in said for part in parts), said
 
 
+LANGUAGE = ModelSpec(
+    "llama", None, None,
+    DecoderSpec(32, 1, 2, 2, 16, 48, 64, qkv_bias=False, model_type="llama"), -1, -1, 2, 0,
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
@@ -55,7 +63,12 @@ def test_what_matches_nothing_is_named_with_what_there_is(failed, flag, parts):
         ("video_spec.json", None, "video_spec.json"),
         ("video_spec.json", '{"image_size": 16}', "store_size"),
         ("video_spec.json", '{"image_size": 16, "store_size": 32, "zoom": 2}', "zoom"),
-        ("config.json", '{"model_type": "gpt2"}', "model_type 'gpt2' is not known; known: llava"),
+        ("config.json", '{"model_type": "gpt2"}', "'gpt2' is not known; known: llama, llava,"),
+        (
+            "config.json",
+            json.dumps(causal.config_json(LANGUAGE)),
+            "a checkpoint of llama: vjax.load opens it, but prompts are made for the llava layout",
+        ),
         ("config.json", "{", "Expecting"),
         ("model.safetensors", None, "neither model.safetensors nor"),
         ("model.safetensors", "words", "model.safetensors: not a whole safetensors file"),

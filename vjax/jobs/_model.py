@@ -59,6 +59,11 @@ def load(config: Config) -> Loaded:
     folder = Path(config.model.path) if config.model.path not in ("", "random") else TINY
     try:
         spec = read_spec(folder)
+        if spec.family != "llava":
+            raise ValueError(
+                f"a checkpoint of {spec.family}: vjax.load opens it, but prompts are made for the "
+                "llava layout only as yet"
+            )
         video = VideoSpec(**json.loads((folder / "video_spec.json").read_text()))
         chat = Chat.from_folder(folder, spec)
     except (ValueError, TypeError, OSError) as error:
