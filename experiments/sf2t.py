@@ -4,8 +4,8 @@
   ./launch/local python -m vjax.main --config=experiments/sf2t.py --config.data.clips=DIR
   ./launch/local python -m vjax.main --config=experiments/sf2t.py:smoke
 
-Presets: `tiny` (default; vjax-tiny on two CPU cores, ten to twenty minutes) and `smoke` (the same run,
-end to end in about two minutes, too short to learn anything).
+Presets: `tiny` (default; vjax-tiny on two CPU cores, ten to twenty minutes) and `smoke` (the same
+run, end to end in about two minutes, too short to learn anything).
 """
 
 from vjax.config import defaults
