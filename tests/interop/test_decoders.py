@@ -1,11 +1,9 @@
 """Language models against transformers: same logits, gradients and config from one folder."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
+from tests.interop.theirs import logits, loss_gradients, randomised
 from vjax.families import read_spec
 from vjax.interop import load, reference_logits, save_model
 
@@ -48,13 +46,8 @@ KINDS = {
 def made(name, more):
     """transformers' model, every parameter random."""
     config = getattr(transformers, f"{name}Config")(**(SIZES | more))
-    model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            centre = 1.0 if "norm" in name else 0.0
-            p.copy_(centre + 0.1 * torch.randn(p.shape, generator=generator))
-    return model
+    model = getattr(transformers, f"{name}ForCausalLM")(config)
+    return randomised(model)
 
 
 def rows():
@@ -64,10 +57,6 @@ def rows():
     mask = np.ones((3, 21), np.int64)
     mask[1, 15:] = mask[2, :4] = 0
     return {"input_ids": np.where(mask > 0, ids, 0), "attention_mask": mask}
-
-
-def logits(model, arrays):
-    return model(**{name: torch.from_numpy(array) for name, array in arrays.items()}).logits
 
 
 @pytest.mark.parametrize(("name", "more"), KINDS.values(), ids=KINDS)
@@ -94,17 +83,8 @@ def test_gradients_of_the_loss_are_those_of_transformers(kind, tmp_path):
     theirs = made(*KINDS[kind])
     theirs.save_pretrained(tmp_path)
     arrays = {"input_ids": rows()["input_ids"][:1]}
-    said = torch.log_softmax(logits(theirs, arrays)[0, :-1], -1)
-    ids = arrays["input_ids"][0]
-    (-said[torch.arange(len(ids) - 1), torch.from_numpy(ids[1:])].mean()).backward()
+    ours = loss_gradients(theirs, load(tmp_path), arrays)["decoder"]["layers"]
     layer = theirs.model.layers[1]
-    graphdef, state = nnx.split(load(tmp_path))
-
-    def loss(state):
-        out = reference_logits(nnx.merge(graphdef, state), **arrays)[0, :-1]
-        return -jax.nn.log_softmax(out)[jnp.arange(len(ids) - 1), ids[1:]].mean()
-
-    ours = jax.grad(loss)(state)["decoder"]["layers"]
     for got, want in (
         (ours["attn"]["q"]["kernel"][...][1].T, layer.self_attn.q_proj.weight),
         (ours["mlp"]["down"]["kernel"][...][1].T, layer.mlp.down_proj.weight),

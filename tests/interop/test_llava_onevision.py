@@ -1,11 +1,9 @@
 """LLaVA-OneVision against transformers: logits, gradients and folders."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
+from tests.interop.theirs import logits, loss_gradients, padded, randomised
 from vjax.families import read_spec
 from vjax.interop import load, reference_logits, save_model
 from vjax.prompts.tiles import tile_count, tile_tokens
@@ -43,13 +41,8 @@ def made(**more):
         text_config=TEXT, vision_config=VISION, image_token_index=IMAGE, video_token_index=VIDEO,
         image_grid_pinpoints=SIZES, vision_aspect_ratio="anyres_max_4", **more,
     )  # fmt: skip
-    model = transformers.LlavaOnevisionForConditionalGeneration(config).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
-            p.copy_(centre + 0.1 * torch.randn(p.shape, generator=generator))
-    return model
+    model = transformers.LlavaOnevisionForConditionalGeneration(config)
+    return randomised(model)
 
 
 def asked(rows, spec, *, left=False):
@@ -72,14 +65,7 @@ def asked(rows, spec, *, left=False):
         ids.append(tokens)
         stills += mine
         together += [len(mine)] if mine else []
-    T = max(map(len, ids))
-    pad = [[0] * (T - len(row)) for row in ids]
-    real = [[1] * len(row) for row in ids]
-    pairs = list(zip(ids, real, pad, strict=True))
-    arrays = {
-        "input_ids": np.array([p + i if left else i + p for i, _, p in pairs]),
-        "attention_mask": np.array([p + r if left else r + p for _, r, p in pairs]),
-    }
+    arrays = padded(ids, left=left)
     if frames:
         shape = (len(frames), frames[0], 3, TILE, TILE)
         arrays["pixel_values_videos"] = rng.standard_normal(shape).astype(np.float32)
@@ -90,10 +76,6 @@ def asked(rows, spec, *, left=False):
         arrays["image_sizes"] = np.array(stills)
         arrays["batch_num_images"] = np.array(together)
     return arrays
-
-
-def logits(model, arrays):
-    return model(**{name: torch.from_numpy(array) for name, array in arrays.items()}).logits
 
 
 @pytest.fixture(scope="module")
@@ -131,16 +113,7 @@ def test_folders_go_both_ways(tmp_path):
 def test_gradients_of_the_loss_are_those_of_transformers(pair):
     theirs, ours = pair
     arrays = asked(ROWS["a video and a still, unequal rows"][:1], ours.spec)
-    ids = arrays["input_ids"][0]
-    said = torch.log_softmax(logits(theirs, arrays)[0, :-1], -1)
-    (-said[torch.arange(len(ids) - 1), torch.from_numpy(ids[1:])].mean()).backward()
-    graphdef, state = nnx.split(ours)
-
-    def loss(state):
-        out = reference_logits(nnx.merge(graphdef, state), **arrays)[0, :-1]
-        return -jax.nn.log_softmax(out)[jnp.arange(len(ids) - 1), ids[1:]].mean()
-
-    got = jax.grad(loss)(state)
+    got = loss_gradients(theirs, ours, arrays)
     theirs = theirs.model
     layer = theirs.vision_tower.encoder.layers[0].self_attn
     for ours_, theirs_ in (

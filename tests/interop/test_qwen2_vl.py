@@ -1,12 +1,12 @@
 """Qwen2-VL against transformers: logits, gradients, positions and folders."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
+from tests.interop.theirs import logits, loss_gradients, padded, randomised
 from vjax.families import qwen2_vl, read_spec
 from vjax.interop import load, reference_logits, save_model
 from vjax.prompts.positions import mrope_positions
@@ -43,13 +43,8 @@ def made(text=None, vision=None, **more):
         image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=START,
         vision_end_token_id=END, **more,
     )  # fmt: skip
-    model = transformers.Qwen2VLForConditionalGeneration(config).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
-            p.copy_(centre + 0.1 * torch.randn(p.shape, generator=generator))
-    return model
+    model = transformers.Qwen2VLForConditionalGeneration(config)
+    return randomised(model)
 
 
 def asked(rows, *, left=False):
@@ -68,17 +63,7 @@ def asked(rows, *, left=False):
             grids[kind].append(grid)
             tokens += [START, *[kind] * (int(np.prod(grid)) // 4), END]
         ids.append(tokens)
-    T = max(map(len, ids))
-    pad = [[0] * (T - len(row)) for row in ids]
-    arrays = {
-        "input_ids": np.array([p + r if left else r + p for r, p in zip(ids, pad, strict=True)]),
-        "attention_mask": np.array(
-            [
-                [0] * len(p) + [1] * len(r) if left else [1] * len(r) + [0] * len(p)
-                for r, p in zip(ids, pad, strict=True)
-            ]
-        ),
-    }
+    arrays = padded(ids, left=left)
     for kind, pixels, name in (
         (IMAGE, "pixel_values", "image_grid_thw"),
         (VIDEO, "pixel_values_videos", "video_grid_thw"),
@@ -101,10 +86,6 @@ ROWS = {
     "unequal rows": [[3, (2, 4, 4), 3], [7, (6, 6), 2], [5]],
     "text": [[9], [4]],
 }
-
-
-def logits(model, arrays):
-    return model(**{name: torch.from_numpy(array) for name, array in arrays.items()}).logits
 
 
 @pytest.fixture(scope="module")
@@ -147,17 +128,7 @@ def test_folders_go_both_ways(kind, tmp_path):
 def test_gradients_of_the_loss_are_those_of_transformers(pair):
     theirs, ours, _ = pair
     arrays = asked(ROWS["two videos and an image"])
-    ids = arrays["input_ids"][0]
-    theirs.zero_grad()
-    said = torch.log_softmax(logits(theirs, arrays)[0, :-1], -1)
-    (-said[torch.arange(len(ids) - 1), torch.from_numpy(ids[1:])].mean()).backward()
-    graphdef, state = nnx.split(ours)
-
-    def loss(state):
-        out = reference_logits(nnx.merge(graphdef, state), **arrays)[0, :-1]
-        return -jax.nn.log_softmax(out)[jnp.arange(len(ids) - 1), ids[1:]].mean()
-
-    got = jax.grad(loss)(state)
+    got = loss_gradients(theirs, ours, arrays)
     visual, layer = theirs.model.visual, theirs.model.language_model.layers[0]
     for ours_, theirs_ in (
         (got["tower"]["layers"]["attn"]["qkv"]["kernel"][...][1].T, visual.blocks[1].attn.qkv),

@@ -1,11 +1,9 @@
 """Language models without eyes: transformers' LlamaForCausalLM and its kin, whole checkpoints."""
 
-import re
-
 import numpy as np
 
 from vjax.families.spec import NO_TOKEN, ModelSpec
-from vjax.families.text import decoder_config, decoder_spec, decoder_weights
+from vjax.families.text import decoder_config, decoder_spec, decoder_unused, decoder_weights
 
 ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
@@ -18,7 +16,7 @@ ARCHITECTURES = {
 def spec(config: dict) -> ModelSpec:
     """Reads the config.json of a decoder; raises ValueError for a setting that is not read."""
     try:
-        text = decoder_spec(config)
+        decoder = decoder_spec(config)
     except KeyError as error:
         raise ValueError(f"config.json: {error.args[0]!r} is missing") from None
     end = config.get("eos_token_id")
@@ -26,10 +24,10 @@ def spec(config: dict) -> ModelSpec:
     pad = config.get("pad_token_id")
     pad = (end or 0) if pad is None else pad
     return ModelSpec(
-        family=text.model_type,
+        family=decoder.model_type,
         vision=None,
         projector=None,
-        text=text,
+        text=decoder,
         image_token_id=NO_TOKEN,
         frame_token_id=NO_TOKEN,
         end_token_id=NO_TOKEN if end is None else end,
@@ -62,10 +60,8 @@ def file_name(name: str) -> str:
 
 
 def is_unused(spec: ModelSpec, name: str) -> bool:
-    """A tied head is the embedding; old files hold the rotary frequencies."""
-    if spec.text.tied and name == "lm_head.weight":
-        return True
-    return bool(re.fullmatch(r".*\.rotary_emb\.inv_freq", name))
+    """Whether a file may hold the tensor though the model does not use it."""
+    return decoder_unused(spec.text, name)
 
 
 def unused_weights(spec: ModelSpec) -> dict[str, np.ndarray]:

@@ -9,7 +9,13 @@ import re
 import numpy as np
 
 from vjax.families.spec import ModelSpec, ProjectorSpec, TowerSpec
-from vjax.families.text import decoder_config, decoder_spec, decoder_weights, linear
+from vjax.families.text import (
+    decoder_config,
+    decoder_spec,
+    decoder_unused,
+    decoder_weights,
+    linear,
+)
 
 # what the modules here compute; a config that asks for something else is refused
 # (part, key, the value where the key is absent, the value that is read)
@@ -166,10 +172,8 @@ def is_unused(spec: ModelSpec, name: str) -> bool:
 
     Features are taken before the tower's final norm and pooling head; a tied head is the embedding.
     """
-    if spec.text.tied and name == "lm_head.weight":
-        return True
     tower = r"model\.vision_tower\.(post_layernorm|head|embeddings\.position_ids)\b.*"
-    return bool(re.fullmatch(rf"{tower}|.*\.rotary_emb\.inv_freq", name))
+    return bool(re.fullmatch(tower, name)) or decoder_unused(spec.text, name)
 
 
 def unused_weights(spec: ModelSpec) -> dict[str, np.ndarray]:

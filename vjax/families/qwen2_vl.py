@@ -8,7 +8,13 @@ import re
 import numpy as np
 
 from vjax.families.spec import NO_TOKEN, ModelSpec, ProjectorSpec, TowerSpec
-from vjax.families.text import decoder_config, decoder_spec, decoder_weights, linear
+from vjax.families.text import (
+    decoder_config,
+    decoder_spec,
+    decoder_unused,
+    decoder_weights,
+    linear,
+)
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -160,10 +166,11 @@ def file_name(name: str) -> str:
 
 
 def is_unused(spec: ModelSpec, name: str) -> bool:
-    """A tied head is the embedding; old files hold rotary frequencies."""
-    if spec.text.tied and name == "lm_head.weight":
-        return True
-    return bool(re.fullmatch(r".*\.inv_freq", name))
+    """Whether a file may hold the tensor though the model does not use it.
+
+    Old files hold rotary frequencies of the tower too.
+    """
+    return decoder_unused(spec.text, name) or bool(re.fullmatch(r".*\.inv_freq", name))
 
 
 def unused_weights(spec: ModelSpec) -> dict[str, np.ndarray]:

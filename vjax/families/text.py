@@ -4,6 +4,7 @@ Other families read their `text_config` and name their language weights through 
 """
 
 import dataclasses
+import re
 import types
 from collections.abc import Mapping
 
@@ -193,6 +194,16 @@ def decoder_weights(spec: DecoderSpec, text: str) -> dict[str, tuple[str, str]]:
     if not spec.tied:
         names["decoder/head"] = ("lm_head.weight", "linear")
     return names
+
+
+def decoder_unused(spec: DecoderSpec, name: str) -> bool:
+    """Whether a file may hold the tensor though the decoder does not use it.
+
+    A tied head is the embedding; old files hold rotary frequencies.
+    """
+    if spec.tied and name == "lm_head.weight":
+        return True
+    return bool(re.fullmatch(r".*\.rotary_emb\.inv_freq", name))
 
 
 def linear(names: dict[str, tuple[str, str]], ours: str, theirs: str, *, bias: bool):

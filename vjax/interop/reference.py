@@ -13,7 +13,7 @@ from vjax.families.spec import ModelSpec
 from vjax.models.video_llm import VideoLLM
 from vjax.models.vit import patch_grid
 from vjax.prompts.positions import mrope_positions
-from vjax.prompts.tiles import NEWLINE, tile_count, tile_tokens
+from vjax.prompts.tiles import NEWLINE, plain, tile_count, tile_tokens
 
 
 def reference_logits(model: VideoLLM, **inputs: np.ndarray) -> Float[Array, "B T vocab"]:
@@ -101,16 +101,13 @@ def _tiles(spec: ModelSpec, ids: np.ndarray, mask: np.ndarray, given: dict) -> d
         if cut:
             index, weight = tile_tokens(h, w, spec.tiles, tile, side)
         else:
-            index = np.repeat(np.r_[np.arange(side * side), NEWLINE][:, None], 4, axis=1)
-            weight = np.tile(np.array([1.0, 0, 0, 0], np.float32), (len(index), 1))
+            index, weight = plain(np.r_[np.arange(side * side), NEWLINE])
         still_index.append(np.where(index == NEWLINE, newline, first + index))
         still_weight.append(weight)
         first += count * side * side
     ends = np.full((V, 1), newline)
     video_index = np.concatenate([np.arange(V * F * frame).reshape(V, F * frame), ends], 1)
-    video_index = np.repeat(video_index.reshape(-1, 1), 4, axis=1)
-    one = np.tile(np.array([1.0, 0, 0, 0], np.float32), (len(video_index), 1))
-    tokens = {spec.video_token_id: (video_index, one)}
+    tokens = {spec.video_token_id: plain(video_index.reshape(-1))}
     if still_index:
         tokens[spec.image_token_id] = np.concatenate(still_index), np.concatenate(still_weight)
     index = np.full((*ids.shape, 4), -1, np.int32)

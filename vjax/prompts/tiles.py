@@ -67,12 +67,17 @@ def tile_tokens(
     index = np.pad(index, ((0, 0), (0, 1), (0, 0)), constant_values=NEWLINE)
     weight = np.pad(weight, ((0, 0), (0, 1), (0, 0)))
     weight[:, -1, 0] = 1
-    whole = np.repeat(np.arange(side * side)[:, None], 4, axis=1)
-    one = np.tile(np.array([1.0, 0, 0, 0]), (side * side, 1))
+    whole, one = plain(np.arange(side * side))
     return (
         np.concatenate([whole, index.reshape(-1, 4)]).astype(np.int32),
         np.concatenate([one, weight.reshape(-1, 4)]).astype(np.float32),
     )
+
+
+def plain(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens that are no sums, in the form of `tile_tokens`: int32 [n, 4] and float32 [n, 4]."""
+    weight = np.tile(np.array([1, 0, 0, 0], np.float32), (len(index), 1))
+    return np.repeat(index[:, None], 4, axis=1).astype(np.int32), weight
 
 
 def _between(n: int, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
