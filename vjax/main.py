@@ -59,6 +59,12 @@ def define_flags(values: flags.FlagValues, argv: Sequence[str] | None = None):
         "Alone, without --config, it names an earlier run.",
         flag_values=values,
     )
+    flags.DEFINE_list(
+        "export.format",
+        None,
+        f"What --job=export writes, of {', '.join(config_lib.EXPORTS)}.",
+        flag_values=values,
+    )
     flags.DEFINE_bool("fresh", False, "Start over: delete what is there.", flag_values=values)
 
 
@@ -97,6 +103,9 @@ def parse(argv: Sequence[str], values: flags.FlagValues | None = None) -> Run:
             )
     else:
         raise UserError("pass --config=experiments/FILE.py (or --workdir=DIR of an earlier run)")
+    if formats := values["export.format"].value:
+        export = dataclasses.replace(config.export, format=tuple(formats))
+        config = config_lib.freeze(config_lib.to_dict(dataclasses.replace(config, export=export)))
     if values.job not in jobs():
         raise UserError(f"there is no job {values.job!r}; jobs: {', '.join(jobs())}")
     return Run(values.job, config, workdir, values.fresh)

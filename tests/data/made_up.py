@@ -15,6 +15,7 @@ from vjax.fragments import TASKS, FragmentConfig
 from vjax.fragments.common import MCQ_INSTRUCTION
 from vjax.prompts import Prompt, tokenizer
 from vjax.prompts.chat import Chat
+from vjax.prompts.media import Squares
 from vjax.video.world import scene as scene_lib
 
 VOCAB = 512
@@ -48,13 +49,7 @@ def small_tokenizer():
 
 @functools.cache
 def chat() -> Chat:
-    return Chat(
-        small_tokenizer(),
-        tokenizer.TINY_TEMPLATE,
-        patches=SPEC.vision.patches,
-        end_token_id=END,
-        image_token_id=IMAGE,
-    )
+    return Chat(small_tokenizer(), tokenizer.TINY_TEMPLATE, SPEC, Squares.of(SPEC))
 
 
 @functools.cache
@@ -111,7 +106,7 @@ def examples() -> list:
 
 def batch(rows, *, height=None, length=96, images=16) -> dict[str, np.ndarray]:
     shape = Shape(height or len(rows), length, images, 16, SPEC.vision.patches)
-    return collate(rows, shape, image_token_id=IMAGE, pad_token_id=PAD)
+    return collate(rows, shape, pad_token_id=PAD)
 
 
 def options_of(turn):

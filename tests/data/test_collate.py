@@ -89,7 +89,7 @@ def test_dtypes_are_those_of_the_table():
 def test_rows_without_an_example_are_holes():
     shape = Shape(3, 96, 8, 16, 4)
     rows = [[made_up.examples()[0]], []]
-    got = collate(rows, shape, image_token_id=made_up.IMAGE, pad_token_id=0, items=[7, 8])
+    got = collate(rows, shape, pad_token_id=0, items=[7, 8])
     np.testing.assert_array_equal(got["item"], [7, -1, -1])
     assert not got["segment_ids"][1:].any() and not got["loss_weights"][1:].any()
 
@@ -100,18 +100,18 @@ def test_rows_without_an_example_are_holes():
         (Shape(1, 96, 16, 16, 4), "2 rows do not fit a batch of 1"),
         (Shape(2, 40, 16, 16, 4), "row 1: [0-9]+ tokens do not fit a length of 40"),
         (Shape(2, 96, 5, 16, 4), "row 1: the vision buffer of 5 pictures is full"),
-        (Shape(2, 96, 16, 16, 9), "row 0: 8 image tokens for 2 pictures of 9 tokens"),
+        (Shape(2, 96, 16, 16, 9), "row 0: 8 vision tokens for 2 pictures of 9 tokens"),
     ],
 )
 def test_what_does_not_fit_names_row_and_number(shape, message):
     rows = [[made_up.examples()[0]], [made_up.examples()[2]]]
     with pytest.raises(ValueError, match=message):
-        collate(rows, shape, image_token_id=made_up.IMAGE, pad_token_id=0)
+        collate(rows, shape, pad_token_id=0)
 
 
 def test_image_tokens_without_a_picture_are_an_error():
     blind = dataclasses.replace(made_up.examples()[0], images=())
-    with pytest.raises(ValueError, match="row 0: 8 image tokens for 0 pictures"):
+    with pytest.raises(ValueError, match="row 0: 8 vision tokens for 0 pictures"):
         made_up.batch([[blind]])
 
 

@@ -11,8 +11,10 @@ from tests.video.world.test_world import FORBIDDEN
 from vjax.data import sight, words
 from vjax.data.collate import Shape
 from vjax.data.conversations import (
+    ASKED,
     FRAMES,
     SAME_SHARE,
+    SPOT,
     TALK,
     YES_NO_SHARE,
     SceneClip,
@@ -25,6 +27,7 @@ from vjax.video.world import scene as scene_lib
 from vjax.video.world.differences import NOTHING
 
 pytestmark = pytest.mark.smoke
+LETTER_MARKS = [f"{letter}." for letter in "ABCDE"]
 
 
 def clip(seed):
@@ -56,21 +59,39 @@ def texts(turns):
     return said + [turn.answer for turn in turns]
 
 
+def says(turns, phrases):
+    return any(phrase in text for turn in turns for text in texts([turn]) for phrase in phrases)
+
+
+def kind_of(turns):
+    if says(turns, ["noise patch"]):
+        return "spotting"
+    if not turns[0].images:
+        return "words"
+    if says(turns, words.FIND):
+        return "matching"
+    return {1: "naming", 2: "comparing"}.get(len(turns[0].images), "watching")
+
+
+def of_kind(asked, kind):
+    return [(c, turns) for c, turns in asked if kind_of(turns) == kind]
+
+
 def shown(asked):
-    """Those with a stretch of frames: two turns."""
-    return [(c, turns) for c, turns in asked if turns[0].images and len(turns) == 2]
+    return of_kind(asked, "watching")
 
 
-def alone(asked):
-    """Those of one turn with several pictures: compared, matched and spotted."""
-    return [(c, turns[0]) for c, turns in asked if len(turns) == 1 and len(turns[0].images) > 1]
+@pytest.mark.parametrize("kind", ["words", "naming", "comparing", "matching", "spotting"])
+def test_each_kind_has_its_share(asked, kind):
+    share = getattr(TALK, kind)
+    if kind == "comparing":  # what does not move is watched instead
+        share *= np.mean([c.scene.speed != "frozen" for c, _ in asked])
+    assert abs(len(of_kind(asked, kind)) / len(asked) - share) < 0.02
 
 
-def test_things_are_named_from_one_picture_in_their_share(asked):
-    named = [(c, turns[0]) for c, turns in asked if len(turns[0].images) == 1]
-    named = [(c, turn) for c, turn in named if not is_spotted(turn)]
-    assert abs(len(named) / len(asked) - TALK.naming) < 0.03
-    whole = [(c, turn) for c, turn in named if " and " in turn.answer]
+def test_things_are_named_from_one_picture(asked):
+    named = of_kind(asked, "naming")
+    whole = [(c, turn) for c, (turn,) in named if " and " in turn.answer]
     assert len(whole) > len(named) / 2
     for c, turn in whole:
         names = [(c.scene.actor_colour, c.scene.actor_shape)]
@@ -78,57 +99,66 @@ def test_things_are_named_from_one_picture_in_their_share(asked):
         assert all(f"{colour} {shape}" in turn.answer for colour, shape in names)
 
 
-def is_matched(turn):
-    return any(text in words.FIND for kind, text in turn.parts if kind == "text")
-
-
-def is_spotted(turn):
-    return any("noise patch" in text for kind, text in turn.parts if kind == "text")
-
-
 def test_comparisons_show_two_moments_and_one_after_the_words_in_half_of_them(asked):
-    compared = [turn for _, turn in alone(asked) if not is_matched(turn) and not is_spotted(turn)]
-    moving = np.mean([c.scene.speed != "frozen" for c, _ in asked])
-    assert abs(len(compared) / len(asked) - moving * TALK.comparing) < 0.05
-    kinds = [tuple(kind for kind, _ in turn.parts if kind != "text") for turn in compared]
+    compared = [turns for _, turns in of_kind(asked, "comparing")]
+    kinds = [tuple(kind for kind, _ in turns[0].parts if kind != "text") for turns in compared]
     assert set(kinds) == {("frame", "frame"), ("frame", "image")}
     assert abs(kinds.count(("frame", "image")) / len(kinds) - 0.5) < 0.1
-    described = [turn for turn in compared if turn.answer.endswith(".")]
+    described = [turns[0] for turns in compared if turns[0].answer.endswith(".")]
     assert abs(len(described) / len(compared) - (1 - YES_NO_SHARE)) < 0.05
     same = np.mean([turn.answer == NOTHING for turn in described])
     assert SAME_SHARE - 0.05 < same < SAME_SHARE + 0.15
 
 
-def test_a_view_is_matched_with_the_letter_of_its_moment(asked):
+def test_a_second_question_about_two_moments_agrees_with_what_was_said(asked):
+    """Where nothing differs, the second question has No for its answer."""
+    found = Counter()
+    for _, (first, second) in of_kind(asked, "comparing"):
+        assert not second.images
+        if first.answer == NOTHING:
+            found[made_up.options_of(second).get(second.answer, second.answer)] += 1
+    assert set(found) == {"No"}
+
+
+def lettered(turns):
+    """Letters in the order shown, and the pictures after them."""
+    letters = [text[0] for kind, text in turns[0].parts if kind == "text" and text in LETTER_MARKS]
+    return letters, turns[0].images[: len(letters)]
+
+
+def test_views_are_matched_with_the_letters_of_their_moments(asked):
     """The fake frames are noise, so that a jittered one is still nearest to itself."""
-    matched = [turn for _, turn in alone(asked) if is_matched(turn)]
-    assert abs(len(matched) / len(asked) - TALK.matching) < 0.03
-    right, sizes, kinds = 0, Counter(), Counter()
-    for turn in matched:
-        *frames, view = (small(picture) for picture in turn.images)
-        letters = [text[0] for kind, text in turn.parts[:-2] if kind == "text"]
-        kinds += Counter(kind for kind, _ in turn.parts[:-1] if kind != "text")
-        assert turn.candidates == tuple(sorted(letters)) and len(letters) == len(frames)
-        nearest = np.argmax([np.corrcoef(f.ravel(), view.ravel())[0, 1] for f in frames])
-        right += letters[nearest] == turn.answer
+    right, sizes, kinds, answers, views = 0, Counter(), Counter(), set(), 0
+    for _, turns in of_kind(asked, "matching"):
+        letters, frames = lettered(turns)
+        kinds += Counter(kind for kind, _ in turns[0].parts[:-1] if kind != "text")
+        assert len({turn.answer for turn in turns}) == len(turns) <= ASKED
+        for turn in turns:
+            view = turn.images[-1]
+            assert turn.candidates == tuple(sorted(letters))
+            alike = [np.corrcoef(small(f).ravel(), small(view).ravel())[0, 1] for f in frames]
+            right += letters[np.argmax(alike)] == turn.answer
+            answers.add(turn.answer)
+            views += 1
         sizes[len(frames)] += 1
-    assert right > 0.9 * len(matched)
+    assert right > 0.9 * views
     assert set(sizes) == {2, 3, 4, 5} and set(kinds) == {"frame", "image"}
-    assert len({turn.answer for turn in matched}) == 5
+    assert len(answers) == 5
 
 
 def test_the_noise_patch_is_where_the_answer_says(asked):
     """Fake frames: what is pasted is not to be found in the clip."""
     found = Counter()
-    spotted = [(c, turns[0]) for c, turns in asked if is_spotted(turns[0])]
-    assert abs(len(spotted) / len(asked) - TALK.spotting) < 0.02
-    for c, turn in spotted:
-        clean = [bool((image == c.frames).all((1, 2, 3)).any()) for image in turn.images]
-        if turn.candidates:
-            letters = [text[0] for kind, text in turn.parts[:-1] if kind == "text"]
-            assert [letters[n] for n, so in enumerate(clean) if not so] == [turn.answer]
+    for c, turns in of_kind(asked, "spotting"):
+        letters, frames = lettered(turns)
+        clean = [
+            bool((image == c.frames).all((1, 2, 3)).any()) for image in frames or turns[0].images
+        ]
+        if letters:
+            right = [letters[n] for n, so in enumerate(clean) if not so]
+            assert [turn.answer for turn in turns if says([turn], SPOT)] == right
         else:
-            said = made_up.options_of(turn).get(turn.answer, turn.answer)
+            said = made_up.options_of(turns[0]).get(turns[0].answer, turns[0].answer)
             assert said == ("No" if clean == [True] else "Yes")
             found[said] += 1
     assert abs(found["Yes"] / found.total() - 0.5) < 0.1
@@ -136,12 +166,6 @@ def test_the_noise_patch_is_where_the_answer_says(asked):
 
 def small(picture):
     return picture.reshape(4, 4, 4, 4, 3).mean((1, 3)).astype(float) - picture.mean()
-
-
-def test_a_share_is_words_alone(asked):
-    alone = [turns for _, turns in asked if not turns[0].images]
-    assert abs(len(alone) / len(asked) - TALK.words) < 0.03
-    assert not any(turn.images for turns in alone for turn in turns)
 
 
 def test_nothing_is_said_of_number_order_or_position(asked):
@@ -175,8 +199,8 @@ def test_frames_are_shown_once_and_come_from_one_stretch_in_order(asked):
 
 def test_choices_are_answered_by_their_letter_and_words_otherwise(asked):
     kinds = set()
-    for c, turns in asked[:500]:
-        for turn in turns if len(turns) == 2 else ():
+    for c, turns in shown(asked)[:300]:
+        for turn in turns:
             lines = turn.parts[-1][1].splitlines()
             if lines[-1] == "Answer with the letter.":
                 option = dict(line.split(". ", 1) for line in lines[1:-1])[turn.answer]

@@ -39,7 +39,7 @@ def test_shares(asked):
 
 
 def test_a_caption_is_read_and_answered_by_letters(asked):
-    read = [turns for turns in asked if len(turns) == 2]
+    read = [turns for turns in asked if len(turns[0].parts) == 2]
     assert all(turn.answer in turn.candidates for turns in read for turn in turns)
     assert all(turns[0].parts[0][1].endswith(".\n") for turns in read)
 
@@ -68,12 +68,14 @@ def test_sums_are_right():
 
 def test_the_letter_is_that_of_the_thing_and_letters_come_in_any_order():
     orders = set()
-    for (turn,) in drawn(words.finding):
-        *_, last = turn.parts[0][1].split("\n")
-        thing = last.removeprefix(next(text for text in words.FIND if last.startswith(text)))[1:]
-        named = options_of(turn)
-        assert named[turn.answer] == thing and set(turn.candidates) == set(named)
-        assert len(set(named.values())) == len(named)
+    for first, *later in drawn(words.finding):
+        named = dict(re.findall(r"^([A-E])\. (.+)$", first.parts[0][1], re.MULTILINE))
+        assert len(set(named.values())) == len(named) == 1 + len(later)
+        for turn in (first, *later):
+            text = turn.parts[0][1].split("\n")[-1]
+            ask = next(ask for ask in words.FIND if text.startswith(ask))
+            assert named[turn.answer] == text.removeprefix(ask)[1:]
+            assert set(turn.candidates) == set(named)
         orders.add(tuple(named))
     assert len(orders) > 100
 

@@ -169,7 +169,7 @@ def direct(parts, item):
     for text in prompt.candidates:
         whole = chat.encode(dataclasses.replace(prompt, answer=text))
         shape = Shape(1, 160, 8, 16, chat.patches)
-        batch = collate([[whole]], shape, image_token_id=made_up.IMAGE, pad_token_id=made_up.PAD)
+        batch = collate([[whole]], shape, pad_token_id=made_up.PAD)
         batch.pop("item")
         logp = jax.nn.log_softmax(forward(*parts, batch)[0])
         targets = np.asarray(whole.tokens[1:])

@@ -34,7 +34,7 @@ def failed(run, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("flag", "parts"),
     [
-        ("model.path=nowhere/model", ["model.path 'nowhere/model'", "config.json"]),
+        ("model.path=nowhere/model", ["no folder nowhere/model", "config.json"]),
         ("lora.targets=attention", ["lora.targets 'attention' matches no layer", "projector/fc1"]),
         ("train.trainable=head", ["train.trainable 'head' matches no parameter", "decoder/embed"]),
         ("mesh.data=64", ["mesh data=64 fsdp=1", "needs 64 devices"]),
@@ -60,14 +60,13 @@ LANGUAGE = ModelSpec(
     [
         ("chat_template.jinja", None, "chat_template.jinja: no chat template"),
         ("tokenizer.json", None, "no tokenizer.json in this checkpoint folder"),
-        ("video_spec.json", None, "video_spec.json"),
         ("video_spec.json", '{"image_size": 16}', "store_size"),
         ("video_spec.json", '{"image_size": 16, "store_size": 32, "zoom": 2}', "zoom"),
         ("config.json", '{"model_type": "gpt2"}', "'gpt2' is not known; known: llama, llava,"),
         (
             "config.json",
             json.dumps(causal.config_json(LANGUAGE)),
-            "a checkpoint of llama: vjax.load opens it, but prompts are made for the llava layout",
+            "a llama decoder alone sees no frames",
         ),
         ("config.json", "{", "Expecting"),
         ("model.safetensors", None, "neither model.safetensors nor"),

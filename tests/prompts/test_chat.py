@@ -1,6 +1,7 @@
 """From a prompt to tokens: the template's text, expanded images, and what is an answer."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tests.data import made_up
 from tests.data.made_up import ASSISTANT, END, FRAME, IMAGE, SPEC, USER, question
 from vjax.prompts import Prompt
 from vjax.prompts.chat import Chat
+from vjax.prompts.tokenizer import TINY_TEMPLATE
 
 pytestmark = pytest.mark.smoke
 
@@ -110,29 +112,40 @@ def test_a_checkpoint_folder_gives_its_chat(chat, tmp_path):
     chat.tokenizer.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(FileNotFoundError, match="chat_template.jinja: no chat template"):
         Chat.from_folder(tmp_path, SPEC)
-    (tmp_path / "chat_template.jinja").write_text("{% for m in messages %}user: {% endfor %}")
-    assert Chat.from_folder(tmp_path, SPEC).encode(
-        question("x", "4"), with_answer=False
-    ).tokens.tolist() == plain(chat, "user: ")
+    (tmp_path / "chat_template.jinja").write_text(TINY_TEMPLATE)
+    asked = question("x", "4")
+    np.testing.assert_array_equal(
+        Chat.from_folder(tmp_path, SPEC).encode(asked).tokens, chat.encode(asked).tokens
+    )
+
+
+@pytest.mark.parametrize("file", ["chat_template.json", "tokenizer_config.json"])
+def test_older_releases_keep_their_template_in_a_json_file(chat, tmp_path, file):
+    chat.tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / file).write_text(json.dumps({"chat_template": TINY_TEMPLATE}))
+    asked = question("x", "4")
+    np.testing.assert_array_equal(
+        Chat.from_folder(tmp_path, SPEC).encode(asked).tokens, chat.encode(asked).tokens
+    )
+
+
+def test_a_template_that_ends_answers_otherwise_is_an_error(chat, tmp_path):
+    chat.tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "chat_template.jinja").write_text(TINY_TEMPLATE.replace("<|end|>", "<|pad|>"))
+    with pytest.raises(ValueError, match="ends an answer with '<.pad.>'"):
+        Chat.from_folder(tmp_path, SPEC)
 
 
 def test_a_template_cannot_reach_into_python(chat):
-    evil = Chat(
-        chat.tokenizer,
-        "{{ messages.__class__.__mro__ }}",
-        patches=4,
-        end_token_id=END,
-        image_token_id=IMAGE,
-    )
+    evil = Chat(chat.tokenizer, "{{ messages.__class__.__mro__ }}", SPEC, chat.media)
     with pytest.raises(Exception, match="unsafe"):
         evil.encode(question("x", "4"))
 
 
 def test_tokenizers_without_special_tokens_take_any_text():
     words = tokenizers.Tokenizer(models.WordLevel({"<image>": 0, "a": 1}, unk_token="a"))
+    spec = dataclasses.replace(SPEC, image_token_id=9, end_token_id=1)
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    chat = Chat(
-        words, "{{ messages[0].content[0].text }}", patches=1, end_token_id=1, image_token_id=9
-    )
+    chat = Chat(words, "{{ messages[0].content[0].text }}", spec, made_up.chat().media)
     prompt = Prompt((("text", "a <image> a"),), (), "a")
     assert chat.encode(dataclasses.replace(prompt), with_answer=False).tokens.tolist() == [1, 0, 1]

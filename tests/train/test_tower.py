@@ -18,6 +18,7 @@ def batch(seed=0, n=6):
     rng = np.random.default_rng(seed)
     return {
         "images": rng.integers(0, 256, (n, 32, 32, 3)).astype(np.uint8),
+        "noise": rng.random((n, 32, 32)) < 0.1,
         "objects": rng.integers(0, 2, (n, 5)).astype(np.float32),
         "background": rng.integers(0, 3, n).astype(np.int32),
         "ambient": rng.integers(0, 2, n).astype(np.int32),
@@ -58,6 +59,18 @@ def test_pixels_are_told_patch_by_patch(tower):
     given["images"][0, :16, :16] = 0
     one = float(tell(model, given)["pixels"])
     assert one == pytest.approx(1.5**2 / 6 / 4, rel=1e-2)
+
+
+def test_a_patch_is_told_its_share_of_the_noise(tower):
+    """Logits that say what lies where cost the entropy of what they say, and a clean picture 0."""
+    given = batch()
+    given["noise"][:] = False
+    model = Seeing(tower, CLASSES, rngs=nnx.Rngs(1))
+    model.noise.kernel[...] = jnp.zeros_like(model.noise.kernel[...])
+    model.noise.bias[...] = jnp.full_like(model.noise.bias[...], -30.0)
+    assert float(tell(model, given)["noise"]) < 1e-4
+    given["noise"][0, 12:20, 20:28] = True  # half in the second patch, half in the fourth
+    assert float(tell(model, given)["noise"]) == pytest.approx(30 / 6, rel=1e-4)
 
 
 def test_the_tower_learns_one_batch_by_heart(tower):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
-from vjax.prompts.chat import Encoded
+from vjax.prompts.chat import NEWLINE, Encoded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,6 @@ def collate(
     rows: Sequence[Sequence[Encoded]],
     shape: Shape,
     *,
-    image_token_id: int,
     pad_token_id: int,
     items: Sequence[int] | None = None,
 ) -> dict[str, np.ndarray]:
@@ -89,7 +88,7 @@ def collate(
       items: the `item` field, one number a row.
 
     Raises:
-      ValueError: more rows, tokens in a row or pictures than the shape has room for, or image
+      ValueError: more rows, tokens in a row or pictures than the shape has room for, or vision
         tokens that do not match the pictures.
     """
     B, T, P = shape.rows, shape.length, shape.patches
@@ -105,6 +104,8 @@ def collate(
         "images": np.zeros((shape.images, shape.image_size, shape.image_size, 3), np.uint8),
         "item": np.full((B,), -1, np.int64),
     }
+    if any(example.rope is not None for row in rows for example in row):
+        batch["rope_positions"] = np.zeros((B, T, 3), np.int32)
     slot = 0
     for b, row in enumerate(rows):
         at = 0
@@ -121,13 +122,19 @@ def collate(
             batch["loss_weights"][b, at : at + n - 1] = example.answer[1:]
             batch["positions"][b, here] = np.arange(n)
             batch["segment_ids"][b, here] = segment
-            vision = at + np.flatnonzero(example.tokens == image_token_id)
-            if len(vision) != len(example.images) * P:
+            count = int(example.vision.max(initial=-1)) + 1
+            if count != len(example.images) * P:
                 raise ValueError(
-                    f"row {b}: {len(vision)} image tokens for {len(example.images)} pictures "
+                    f"row {b}: {count} vision tokens for {len(example.images)} pictures "
                     f"of {P} tokens"
                 )
-            batch["vision_index"][b, vision] = slot * P + np.arange(len(vision))
+            index = np.where(example.vision >= 0, slot * P + example.vision, -1)
+            # the newline is the last of the model's bank
+            batch["vision_index"][b, here] = np.where(
+                example.vision == NEWLINE, shape.images * P, index
+            )
+            if example.rope is not None:
+                batch["rope_positions"][b, here] = example.rope
             for image in example.images:
                 batch["images"][slot] = to_model_size(image, shape.image_size)
                 slot += 1

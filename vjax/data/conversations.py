@@ -26,6 +26,7 @@ FRAMES = (3, 6)
 YES_NO_SHARE = 0.7  # of comparisons; the others are described
 SAME_SHARE = 0.25  # of comparisons: one moment seen twice
 MATCHED = (2, 6)  # moments shown, the upper bound left out
+ASKED = 3  # questions about the same moments: with one of them 6,000 steps taught nothing
 SPOT = ("Which has a noise patch?", "Which shows a noise patch?", "Find the noise patch.")
 IS_SPOTTED = ("Is there a noise patch?", "Do you see a noise patch?", "Is a noise patch there?")
 MIXED_SHARE = 0.4  # of matches: moments of two clips
@@ -48,7 +49,7 @@ class Mix:
     caption: float
 
 
-TALK = Mix(words=0.06, comparing=0.3, matching=0.18, spotting=0.1, naming=0.04, caption=0.75)
+TALK = Mix(words=0.06, comparing=0.3, matching=0.22, spotting=0.12, naming=0.04, caption=0.4)
 WATCH = Mix(words=0.04, comparing=0.12, matching=0.04, spotting=0.04, naming=0.02, caption=0.3)
 
 
@@ -84,7 +85,7 @@ def asking(
 
 
 def comparing(clip: SceneClip, rng: np.random.Generator) -> list[Prompt]:
-    """Two moments of a clip in any order, each jittered, and what differs between them.
+    """Two moments of a clip in any order, each jittered; what differs, or whether; then whether.
 
     The second is shown beside the first, or alone after the words.
     """
@@ -93,20 +94,24 @@ def comparing(clip: SceneClip, rng: np.random.Generator) -> list[Prompt]:
     b = a if rng.random() < SAME_SHARE else int(rng.choice(far))
     one, two = (jittered(clip.frames[k], draw_jitter(rng)) for k in (a, b))
     beside = bool(rng.random() < 0.5)
+    pair = (clip.scene, clip.timeline, a, b, rng)
     if rng.random() < YES_NO_SHARE:
-        text, so = differences.yes_no_question(clip.scene, clip.timeline, a, b, rng)
-        return [asking(text, so, (one, two) if beside else (one,), None if beside else two, rng)]
-    text, answer = differences.difference_question(clip.scene, clip.timeline, a, b, rng)
-    parts = (("frame", 0), ("text", text), ("image", 1))
-    if beside:
-        parts = (("frame", 0), ("frame", 1), ("text", text))
-    return [Prompt(parts, (one, two), answer)]
+        first = asking(
+            *differences.yes_no_question(*pair), (one, two) if beside else (one,),
+            None if beside else two, rng,
+        )  # fmt: skip
+    else:
+        text, answer = differences.difference_question(*pair)
+        shown = [("frame", 0), ("frame" if beside else "image", 1)]
+        shown.insert(2 if beside else 1, ("text", text))
+        first = Prompt(tuple(shown), (one, two), answer)
+    return [first, asking(*differences.yes_no_question(*pair), (), None, rng)]
 
 
 def matching(clip: SceneClip, other: SceneClip, rng: np.random.Generator) -> list[Prompt]:
-    """A few moments, each after a letter, and another view of one of them: which letter?
+    """A few moments, each after a letter, and other views of some: which letters?
 
-    The letters are names: they come in any order. Moments are of one clip, or of two.
+    Moments are of one clip, or of two.
     """
     count = int(rng.integers(*MATCHED))
     if rng.random() < MIXED_SHARE or clip.scene.speed == "frozen":
@@ -115,39 +120,56 @@ def matching(clip: SceneClip, other: SceneClip, rng: np.random.Generator) -> lis
     else:
         frames = apart(clip, count, rng)
     frames = [frames[k] for k in rng.permutation(len(frames))]
-    right = int(rng.integers(len(frames)))
-    view = jittered(frames[right], draw_jitter(rng))
-    return [lettered_frames(frames, pick(rng, words.FIND), right, rng, view)]
+    return lettered_frames(frames, [found(frames, n, rng) for n in some(frames, rng)], rng)
+
+
+def some(frames: Sequence[np.ndarray], rng: np.random.Generator) -> list[int]:
+    """Which of the frames are asked for; of many one less, for a row's length."""
+    return rng.permutation(len(frames))[: ASKED - (len(frames) > 4)].tolist()
+
+
+def found(
+    frames: Sequence[np.ndarray], n: int, rng: np.random.Generator
+) -> tuple[str, int, np.ndarray | None]:
+    """The question for frame n by another view of it."""
+    return pick(rng, words.FIND), n, jittered(frames[n], draw_jitter(rng))
 
 
 def lettered_frames(
-    frames: Sequence[np.ndarray], text: str, right: int, rng: np.random.Generator,
-    view: np.ndarray | None = None,
-) -> Prompt:  # fmt: skip
-    """A question after frames that each follow a letter; it asks for the letter of one."""
+    frames: Sequence[np.ndarray], asked: Sequence[tuple[str, int, np.ndarray | None]],
+    rng: np.random.Generator,
+) -> list[Prompt]:  # fmt: skip
+    """Frames that each follow a letter, then questions (text, which frame, a view), a turn each.
+
+    The letters are names: they come in any order.
+    """
     kind = "frame" if rng.random() < 0.5 else "image"
     letters = [LETTERS[k] for k in rng.permutation(len(LETTERS))[: len(frames)]]
-    parts = []
+    shown = []
     for n, letter in enumerate(letters):
-        parts += [("text", f"{letter}."), (kind, n)]
-    parts.append(("text", text))
-    images = tuple(frames)
-    if view is not None:
-        parts.append(("image", len(images)))
-        images = (*images, view)
-    return Prompt(tuple(parts), images, letters[right], tuple(sorted(letters)))
+        shown += [("text", f"{letter}."), (kind, n)]
+    turns, images = [], tuple(frames)
+    for text, right, view in asked:
+        parts = [*shown, ("text", text)]
+        if view is not None:
+            parts.append(("image", len(images)))
+            images = (*images, view)
+        turns.append(Prompt(tuple(parts), images, letters[right], tuple(sorted(letters))))
+        shown, images = [], ()
+    return turns
 
 
 def spotting(clip: SceneClip, rng: np.random.Generator) -> list[Prompt]:
-    """A patch of noise in one of a few moments: which letter; or in the only one: is it there?"""
+    """A patch of noise: in which of a few moments, then moments by views; or: is it in this one?"""
     if rng.random() < 0.5:
         so, frame = bool(rng.random() < 0.5), pick(rng, clip.frames)
         frame = paste(frame, draw_patch(rng)) if so else frame
         return [asking(pick(rng, IS_SPOTTED), so, (frame,), None, rng)]
-    frames = apart(clip, int(rng.integers(*MATCHED)), rng)
-    right = int(rng.integers(len(frames)))
-    frames[right] = paste(frames[right], draw_patch(rng))
-    return [lettered_frames(frames, pick(rng, SPOT), right, rng)]
+    clean = apart(clip, int(rng.integers(*MATCHED)), rng)
+    right = int(rng.integers(len(clean)))
+    frames = [*clean[:right], paste(clean[right], draw_patch(rng)), *clean[right + 1 :]]
+    others = [found(clean, n, rng) for n in some(frames, rng)[1:]]
+    return lettered_frames(frames, [(pick(rng, SPOT), right, None), *others], rng)
 
 
 def apart(clip: SceneClip, count: int, rng: np.random.Generator) -> list[np.ndarray]:

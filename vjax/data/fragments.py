@@ -14,6 +14,15 @@ from vjax.video.frames import Clip
 from vjax.video.rng import philox, pick
 
 ROW_TOKENS = 128
+ROW_STEP, ROW_SPARE = 64, 16  # of longer rows: a multiple, with room for wordings yet to be drawn
+
+
+def row_tokens(plan: TrainPlan) -> int:
+    """Length of a row that holds any item of the plan."""
+    longest = max(plan.length_of(i) for batch in plan.epoch(0).batches for i in batch if i)
+    if longest <= ROW_TOKENS:
+        return ROW_TOKENS
+    return -(-(longest + ROW_SPARE) // ROW_STEP) * ROW_STEP
 
 
 def with_rehearsal(shape: Shape, rehearsal: Rehearsal, count: int) -> Shape:
@@ -85,7 +94,6 @@ class FragmentBatches:
         return collate(
             [[encoded[n] for n in row] for row in rows],
             self.shape,
-            image_token_id=self.chat.image_token_id,
             pad_token_id=self.pad_token_id,
             items=[numbers[row[0]] for row in rows],
         )

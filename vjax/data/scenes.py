@@ -19,7 +19,7 @@ from vjax.video.world import differences, questions
 from vjax.video.world.scene import Scene
 
 REDRAWS = 20  # of a conversation, before rows count as too short
-IMAGES_A_ROW = 4.75  # slots of the vision buffer
+IMAGES_A_ROW = 6.25  # slots of the vision buffer
 MISSES = 6  # conversations in a row that find no room: the batch is full
 
 
@@ -76,7 +76,6 @@ class ConversationBatches:
         batch = collate(
             rows,
             self.shape,
-            image_token_id=self.chat.image_token_id,
             pad_token_id=self.pad_token_id,
         )
         short = [self.chat.candidate(text, end=False)[0] for text in (*LETTERS, "Yes", "No")]

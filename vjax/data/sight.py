@@ -7,11 +7,13 @@ import numpy as np
 from vjax.console import UserError
 from vjax.data.conversations import SceneClip
 from vjax.fragments.common import draw_jitter, jittered
+from vjax.fragments.localization import draw_patch, paste
 from vjax.video.rng import philox
 from vjax.video.world import motion, scene
 
 STATE = 7  # numbers of a state
 MOMENTS, VIEWS = 3, 2  # of a clip, of a moment
+NOISE_SHARE = 0.5  # of views have a patch of noise
 PAIRS = [(colour, shape) for colour in scene.COLOURS for shape in (*scene.SHAPES, "lid")]
 BACKGROUNDS, AMBIENTS = list(scene.BACKGROUNDS), list(scene.AMBIENTS)
 CLASSES = (len(PAIRS), len(BACKGROUNDS), len(AMBIENTS))
@@ -38,9 +40,10 @@ def state_of(clip: SceneClip, row: int, box: Sequence[float]) -> np.ndarray:
 class SightBatches:
     """`batches(i)` is batch i, a pure function of (seed, i).
 
-    images uint8 [V, H, W, 3]; objects float32 [V, pairs], 1 where the (colour, shape) pair is
-    there; background and ambient int32 [V]; asked int32 [V, 3], what each row of state float32
-    [V, 3, STATE] is about; moment int32 [V], equal where the same moment is seen.
+    images uint8 [V, H, W, 3]; noise bool [V, H, W], where a patch of noise covers them; objects
+    float32 [V, pairs], 1 where the (colour, shape) pair is there; background and ambient int32 [V];
+    asked int32 [V, 3], what each row of state float32 [V, 3, STATE] is about; moment int32 [V],
+    equal where the same moment is seen.
 
     A clip gives `MOMENTS` moments far apart, each jittered `VIEWS` times.
     """
@@ -68,7 +71,7 @@ class SightBatches:
     def __call__(self, i: int) -> dict[str, np.ndarray]:
         rng = philox("tower", self.seed, i)
         chosen = rng.integers(len(self.clips), size=self.batch_size // (MOMENTS * VIEWS))
-        images, states, moments = [], [], []
+        images, noise, states, moments = [], [], [], []
         for n, k in enumerate(chosen):
             clip, gap = self.clips[k], len(self.clips[k].frames) // MOMENTS
             first = int(rng.integers(gap))
@@ -76,12 +79,16 @@ class SightBatches:
                 row = first + moment * gap
                 for _ in range(VIEWS):
                     jitter = draw_jitter(rng)
-                    images.append(jittered(clip.frames[row], jitter))
+                    clean = jittered(clip.frames[row], jitter)
+                    dirty = rng.random() < NOISE_SHARE
+                    images.append(paste(clean, draw_patch(rng)) if dirty else clean)
+                    noise.append((images[-1] != clean).any(-1))
                     states.append(state_of(clip, row, jitter["box"]))
                     moments.append(n * MOMENTS + moment * (clip.scene.speed != "frozen"))
         chosen = np.repeat(chosen, MOMENTS * VIEWS)
         return {
             "images": np.stack(images),
+            "noise": np.stack(noise),
             "objects": self.objects[chosen],
             "background": self.background[chosen],
             "ambient": self.ambient[chosen],

@@ -20,16 +20,17 @@ from vjax.video.world import scene as scene_lib
 from vjax.video.world.scene import Scene
 
 CHOICE_SHARE = 0.5
-READING_SHARE = 0.3
-ECHO_SHARE = 0.15
-SUM_SHARE = 0.2
-FINDING_SHARE = 0.2
-ALIKE_SHARE = 0.15
+READING_SHARE = 0.2
+ECHO_SHARE = 0.1
+SUM_SHARE = 0.12
+FINDING_SHARE = 0.45
+ALIKE_SHARE = 0.13
 ECHOED = (1, 3, 4, 5)  # numerals in a row
 SAY = ("Say", "Repeat", "Write", "Copy")
 FIND = ("Which is this?", "Which letter is this?", "Which shows this?", "Find this.")
 IN_CAPTION = ("action", "effect", "speed", "colour", "shape", "other_colour", "other_shape", "side")
 THINGS = [f"{colour} {shape}" for colour in scene_lib.COLOURS for shape in scene_lib.SHAPES]
+NAMES = (list(scene_lib.COLOURS), list(scene_lib.SHAPES), THINGS)  # by one word, or by two
 
 
 def yes_no(so: bool, rng: np.random.Generator) -> tuple[str, str]:
@@ -81,13 +82,20 @@ def adding(rng: np.random.Generator) -> list[Prompt]:
 
 
 def finding(rng: np.random.Generator) -> list[Prompt]:
-    """Things, each after a letter in any order, and one of them again: which letter?"""
-    things = [THINGS[k] for k in rng.permutation(len(THINGS))[: int(rng.integers(2, 6))]]
+    """Things, each after a letter in any order, and some of them again: which letters?
+
+    Several questions about one list: with one of them 2,000 steps taught nothing.
+    """
+    kind = NAMES[int(rng.integers(len(NAMES)))]
+    things = [kind[k] for k in rng.permutation(len(kind))[: int(rng.integers(2, 6))]]
     letters = [LETTERS[k] for k in rng.permutation(len(LETTERS))[: len(things)]]
-    right = int(rng.integers(len(things)))
     lines = "".join(f"{a}. {thing}\n" for a, thing in zip(letters, things, strict=True))
-    text = f"{lines}{pick(rng, FIND)} {things[right]}"
-    return [Prompt((("text", text),), (), letters[right], tuple(sorted(letters)))]
+    turns = []
+    for n in rng.permutation(len(things)):
+        text = f"{pick(rng, FIND)} {things[n]}"
+        turns.append(Prompt((("text", text),), (), letters[n], tuple(sorted(letters))))
+    first = turns[0].parts[0][1]
+    return [dataclasses.replace(turns[0], parts=(("text", lines + first),)), *turns[1:]]
 
 
 def alike(rng: np.random.Generator) -> list[Prompt]:

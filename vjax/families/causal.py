@@ -2,8 +2,14 @@
 
 import numpy as np
 
-from vjax.families.spec import NO_TOKEN, ModelSpec
-from vjax.families.text import decoder_config, decoder_spec, decoder_unused, decoder_weights
+from vjax.families.spec import NO_TOKEN, ModelSpec, Placeholder
+from vjax.families.text import (
+    decoder_config,
+    decoder_spec,
+    decoder_unused,
+    decoder_weights,
+    end_and_pad,
+)
 
 ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
@@ -19,10 +25,7 @@ def spec(config: dict) -> ModelSpec:
         decoder = decoder_spec(config)
     except KeyError as error:
         raise ValueError(f"config.json: {error.args[0]!r} is missing") from None
-    end = config.get("eos_token_id")
-    end = end[0] if isinstance(end, list) else end
-    pad = config.get("pad_token_id")
-    pad = (end or 0) if pad is None else pad
+    end, pad = end_and_pad(config)
     return ModelSpec(
         family=decoder.model_type,
         vision=None,
@@ -30,7 +33,7 @@ def spec(config: dict) -> ModelSpec:
         text=decoder,
         image_token_id=NO_TOKEN,
         frame_token_id=NO_TOKEN,
-        end_token_id=NO_TOKEN if end is None else end,
+        end_token_id=end,
         pad_token_id=pad,
     )
 
@@ -43,6 +46,11 @@ def config_json(spec: ModelSpec) -> dict:
         "eos_token_id": end,
         "pad_token_id": spec.pad_token_id,
     }
+
+
+def placeholders(spec: ModelSpec) -> dict[str, Placeholder]:
+    """None: it sees nothing."""
+    return {}
 
 
 def weight_map(spec: ModelSpec) -> dict[str, tuple[str, str]]:

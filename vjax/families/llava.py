@@ -8,12 +8,13 @@ import re
 
 import numpy as np
 
-from vjax.families.spec import ModelSpec, ProjectorSpec, TowerSpec
+from vjax.families.spec import ModelSpec, Placeholder, ProjectorSpec, TowerSpec
 from vjax.families.text import (
     decoder_config,
     decoder_spec,
     decoder_unused,
     decoder_weights,
+    end_and_pad,
     linear,
 )
 
@@ -63,6 +64,7 @@ def read(config: dict, family: str, *, layer: int = -2, frame_token_id: int) -> 
         raise ValueError(f"config.json: vision_feature_layer is {select_layer!r}, not one layer")
     if select_layer >= 0:
         select_layer -= vision["num_hidden_layers"] + 1
+    end, pad = end_and_pad(text)
     return ModelSpec(
         family=family,
         vision=TowerSpec(
@@ -80,8 +82,8 @@ def read(config: dict, family: str, *, layer: int = -2, frame_token_id: int) -> 
         text=decoder_spec(text, tied=bool(tied), where="text_config."),
         image_token_id=config.get("image_token_id", config.get("image_token_index")),
         frame_token_id=frame_token_id,
-        end_token_id=text["eos_token_id"],
-        pad_token_id=text["pad_token_id"],
+        end_token_id=end,
+        pad_token_id=pad,
     )
 
 
@@ -119,6 +121,11 @@ def config_json(spec: ModelSpec) -> dict:
             "pad_token_id": spec.pad_token_id,
         },
     }
+
+
+def placeholders(spec: ModelSpec) -> dict[str, Placeholder]:
+    """Templates of this layout know `frame`, a boundary token and an image, beside `image`."""
+    return {kind: Placeholder({"type": kind}, spec.image_token_id) for kind in ("frame", "image")}
 
 
 def weight_map(spec: ModelSpec) -> dict[str, tuple[str, str]]:

@@ -8,13 +8,14 @@ import dataclasses
 
 from vjax.families import llava
 from vjax.families.llava import file_name, is_unused, module_name, unused_weights
-from vjax.families.spec import NO_TOKEN, ModelSpec, TilesSpec
+from vjax.families.spec import NO_TOKEN, ModelSpec, Placeholder, TilesSpec
 
 __all__ = [
     "config_json",
     "file_name",
     "is_unused",
     "module_name",
+    "placeholders",
     "spec",
     "unused_weights",
     "weight_map",
@@ -56,6 +57,18 @@ def config_json(spec: ModelSpec) -> dict:
         "video_token_index": spec.video_token_id,
         "image_grid_pinpoints": [list(size) for size in spec.tiles.sizes],
         "vision_aspect_ratio": f"{ASPECT}{spec.tiles.most}",
+    }
+
+
+def placeholders(spec: ModelSpec) -> dict[str, Placeholder]:
+    """A frame, and a view of one, is a video of its own, written into the text: this family's
+    template would put it before all words. A line break is a frame's boundary."""
+    video = Placeholder({"type": "video"}, spec.video_token_id)
+    return {
+        "frame": Placeholder({"type": "text", "text": "\n<video>"}, spec.video_token_id),
+        "view": Placeholder({"type": "text", "text": "<video>"}, spec.video_token_id),
+        "image": Placeholder({"type": "image"}, spec.image_token_id),
+        "video": video,
     }
 
 

@@ -7,18 +7,20 @@ import re
 
 import numpy as np
 
-from vjax.families.spec import NO_TOKEN, ModelSpec, ProjectorSpec, TowerSpec
+from vjax.families.spec import NO_TOKEN, ModelSpec, Placeholder, ProjectorSpec, TowerSpec
 from vjax.families.text import (
     decoder_config,
     decoder_spec,
     decoder_unused,
     decoder_weights,
+    end_and_pad,
     linear,
 )
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 IMAGE_SIZE = 224  # of square frames where nothing else is asked for; any multiple of 28 will do
+END = 151645  # <|im_end|>
 VISION_THETA = 10_000.0
 # keys of a decoder's config that released files hold at their top level
 TEXT_KEYS = (
@@ -63,9 +65,7 @@ def _spec(config: dict) -> ModelSpec:
             f"config.json: vision_config.hidden_size is {vision['hidden_size']}, the decoder is "
             f"{decoder.width} wide"
         )
-    end = text.get("eos_token_id", 151645)
-    end = end[0] if isinstance(end, list) else end
-    pad = text.get("pad_token_id")
+    end, pad = end_and_pad({"eos_token_id": END} | text)
     return ModelSpec(
         family="qwen2_vl",
         vision=TowerSpec(
@@ -91,7 +91,7 @@ def _spec(config: dict) -> ModelSpec:
         video_token_id=config["video_token_id"],
         frame_token_id=config.get("vision_start_token_id", NO_TOKEN),
         end_token_id=end,
-        pad_token_id=end if pad is None else pad,
+        pad_token_id=pad,
     )
 
 
@@ -126,6 +126,13 @@ def config_json(spec: ModelSpec) -> dict:
             "pad_token_id": spec.pad_token_id,
         },
     }
+
+
+def placeholders(spec: ModelSpec) -> dict[str, Placeholder]:
+    """A frame is a video of its own: its boundary is the token that starts a picture."""
+    video = Placeholder({"type": "video"}, spec.video_token_id)
+    image = Placeholder({"type": "image"}, spec.image_token_id)
+    return {"frame": video, "image": image, "video": video}
 
 
 def weight_map(spec: ModelSpec) -> dict[str, tuple[str, str]]:

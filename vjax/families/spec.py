@@ -1,6 +1,7 @@
 """What a checkpoint is made of, read from its config.json (table "Model spec" of WORKSPACE.md)."""
 
 import dataclasses
+from collections.abc import Mapping
 
 NO_TOKEN = -1  # the id of a special token that a tokenizer does not have
 
@@ -160,6 +161,19 @@ class ModelSpec:
         """Vision tokens along a side of a frame of the tower's size."""
         side = self.vision.image_size // self.vision.patch_size // self.projector.merge
         return -(-side // self.projector.pool)
+
+
+@dataclasses.dataclass(frozen=True)
+class Placeholder:
+    """What stands for a picture in a conversation.
+
+    Attributes:
+      part: of a message's content, for the chat template.
+      token: id of the one token that it renders and that is repeated for the picture's patches.
+    """
+
+    part: Mapping[str, str]
+    token: int
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import re
 import types
 from collections.abc import Mapping
 
-from vjax.families.spec import DecoderSpec, RopeScaling
+from vjax.families.spec import NO_TOKEN, DecoderSpec, RopeScaling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +92,18 @@ def decoder_spec(config: Mapping, *, tied: bool | None = None, where: str = "") 
         rope_scaling=scaling,
         mrope=mrope,
     )
+
+
+def end_and_pad(config: Mapping) -> tuple[int, int]:
+    """Ids of the end of turn (the first of several, NO_TOKEN without one) and of padding.
+
+    Where nothing is said of padding, it is the end of turn, or 0.
+    """
+    end, pad = config.get("eos_token_id"), config.get("pad_token_id")
+    end = end[0] if isinstance(end, list) else end
+    if pad is None:
+        pad = end or 0
+    return NO_TOKEN if end is None else end, pad
 
 
 def _window(config: Mapping, kind: Kind, where: str) -> int:

@@ -15,6 +15,7 @@ from vjax.generate.score import candidate_logprobs
 
 AnyArray = Array | np.ndarray
 PROMPT = ("tokens", "positions", "segment_ids", "vision_index", "images")
+SOMETIMES = ("rope_positions",)
 
 
 def answer(
@@ -40,6 +41,7 @@ def answer(
     """
     graphdef, *states = model_parts
     prompts = {name: batch[name] for name in PROMPT}
+    prompts |= {name: batch[name] for name in SOMETIMES if name in batch}
     return _answer(graphdef, max_new_tokens, dtype, states, prompts, *candidates)
 
 

@@ -55,7 +55,6 @@ def ask(
             batch = collate(
                 [[encoded] for _, _, encoded, _ in part],
                 shape,
-                image_token_id=chat.image_token_id,
                 pad_token_id=pad_token_id,
             )
             tokens = np.full((shape.rows, bucket, A), pad_token_id, np.int32)

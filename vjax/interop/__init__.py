@@ -1,6 +1,7 @@
 """Weights in and out: safetensors folders, PEFT adapters, and the door for parity tests."""
 
 from vjax.interop.load import load, load_weights
+from vjax.interop.orbax import save_orbax
 from vjax.interop.peft import load_adapter, merge, save_adapter
 from vjax.interop.reference import reference_logits
 from vjax.interop.save import save_model
@@ -13,4 +14,5 @@ __all__ = [
     "reference_logits",
     "save_adapter",
     "save_model",
+    "save_orbax",
 ]

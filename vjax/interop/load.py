@@ -18,6 +18,7 @@ from vjax.console import UserError
 from vjax.families import family_of, read_spec
 from vjax.families.spec import ModelSpec
 from vjax.interop.layouts import our_shape, read_ours
+from vjax.interop.orbax import PARAMS, load_orbax
 from vjax.models.lora import path_str
 from vjax.models.video_llm import VideoLLM
 from vjax.sharding import partition_spec
@@ -50,7 +51,8 @@ def load_weights(
     that beside the model no more than one of them is in memory.
 
     Args:
-      folder: holds model.safetensors, or its shards and model.safetensors.index.json.
+      folder: holds model.safetensors, or its shards and model.safetensors.index.json, or what
+        `save_orbax` wrote.
       dtype: of the variables, whatever the file's is.
       mesh: lays every variable out by the table of `vjax.sharding`; the default device if None.
 
@@ -59,6 +61,8 @@ def load_weights(
         message, every tensor that is missing, left over, of another shape or no float.
     """
     family, folder = family_of(spec.family), Path(folder)
+    if (folder / PARAMS).is_dir():
+        return load_orbax(folder, spec, dtype=dtype, mesh=mesh)
     there, problems = _tensors(folder, family.module_name)
     model = nnx.eval_shape(lambda: VideoLLM(spec, rngs=nnx.Rngs(0)))
     flat = nnx.to_flat_state(nnx.state(model))

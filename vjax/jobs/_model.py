@@ -17,17 +17,14 @@ from vjax.families import read_spec
 from vjax.families.spec import ModelSpec, VideoSpec
 from vjax.interop.load import load_weights
 from vjax.models import lora
+from vjax.models.lora import split_trainable
+from vjax.models.resize import resize_positions, resized_spec
 from vjax.models.video_llm import VideoLLM
 from vjax.prompts.chat import Chat
 
-SIDE_FILES = (
-    "tokenizer.json",
-    "chat_template.jinja",
-    "video_spec.json",
-    "tokenizer_config.json",
-    "LICENSE",
-)
 TINY = Path(vjax.__file__).parent / "presets" / "vjax-tiny"
+VIDEO_SPEC = "video_spec.json"
+FPS = 2.0  # of questions about whole clips, where a checkpoint says nothing
 
 
 @dataclasses.dataclass
@@ -54,25 +51,33 @@ def load(config: Config) -> Loaded:
     """Base weights from config.model.path, with fresh adapters (B = 0) if these are to train.
 
     Raises:
-      UserError: no such checkpoint, or patterns that match nothing.
+      UserError: no such checkpoint, one that no job can prompt, or patterns that match nothing.
     """
-    folder = Path(config.model.path) if config.model.path not in ("", "random") else TINY
+    options = config.model
+    folder = Path(options.path) if options.path not in ("", "random") else TINY
+    if not folder.is_dir():
+        raise UserError(_absent(folder, options.hub))
     try:
         spec = read_spec(folder)
-        if spec.family != "llava":
+        if spec.vision is None:
             raise ValueError(
-                f"a checkpoint of {spec.family}: vjax.load opens it, but prompts are made for the "
-                "llava layout only as yet"
+                f"a {spec.family} decoder alone sees no frames; "
+                "--config=experiments/sf2t.py:smollm2 shows how one is put behind a tower"
             )
-        video = VideoSpec(**json.loads((folder / "video_spec.json").read_text()))
-        chat = Chat.from_folder(folder, spec)
+        video = _video_spec(folder, config, spec)
+        sized = resized_spec(spec, video.image_size)
+        chat = Chat.from_folder(folder, sized, position_rule=video.position_rule)
     except (ValueError, TypeError, OSError) as error:
-        raise UserError(f"model.path {config.model.path!r}: {error}") from error
-    if config.model.path == "random":
-        model = VideoLLM(spec, rngs=nnx.Rngs(config.seed))
+        raise UserError(f"model.path {options.path!r}: {error}") from error
+    adapters, rest = split_trainable(config.train.trainable)
+    if options.path == "random":
+        model = VideoLLM(sized, rngs=nnx.Rngs(config.seed))
     else:
-        model = load_weights(folder, spec)
-    if config.train.trainable == "lora":
+        # what stays frozen needs no more digits than the computation has
+        frozen = options.dtype if adapters and not rest else "float32"
+        model = load_weights(folder, spec, dtype=jnp.dtype(frozen))
+        model = resize_positions(model, video.image_size)
+    if adapters:
         options = config.lora
         try:
             lora.add(
@@ -89,12 +94,54 @@ def load(config: Config) -> Loaded:
     graphdef, trainable, frozen = nnx.split(
         model, lora.trainable_filter(config.train.trainable), ...
     )
-    if not jax.tree.leaves(trainable):
+    flat = {lora.path_str(path) for path, _ in nnx.to_flat_state(trainable)}
+    if not flat or (rest and not any(re.fullmatch(rest, path) for path in flat)):
         there = ", ".join(sorted(lora.path_str(path) for path, _ in nnx.to_flat_state(frozen)))
         raise UserError(
             f"train.trainable {config.train.trainable!r} matches no parameter; there are: {there}"
         )
-    return Loaded(folder, spec, video, chat, graphdef, trainable, frozen)
+    return Loaded(folder, sized, video, chat, graphdef, trainable, frozen)
+
+
+def _video_spec(folder: Path, config: Config, spec: ModelSpec) -> VideoSpec:
+    """How videos reach the model: as the checkpoint says, or, where it does not, as its family."""
+    if (folder / VIDEO_SPEC).exists():
+        video = VideoSpec(**json.loads((folder / VIDEO_SPEC).read_text()))
+    else:
+        video = VideoSpec(
+            image_size=spec.vision.image_size,
+            store_size=config.data.store_size,
+            resize=config.data.resize,
+            frame_repeat=spec.vision.temporal_patch,
+            position_rule="qwen" if spec.text.mrope else "plain",
+            fps=FPS,
+        )
+    if config.model.image_size:
+        video = dataclasses.replace(video, image_size=config.model.image_size)
+    block = spec.vision.patch_size * spec.projector.merge
+    if video.image_size % block:
+        raise ValueError(
+            f"frames of {video.image_size} pixels are no whole number of blocks of {block}: "
+            "set model.image_size"
+        )
+    return video
+
+
+def _absent(folder: Path, hub: str) -> str:
+    """What to do where a checkpoint folder is not there."""
+    text = (
+        f"model.path: there is no folder {folder}. A checkpoint is a folder with config.json, "
+        "tokenizer.json, a chat template (chat_template.jinja, chat_template.json or in "
+        "tokenizer_config.json), preprocessor_config.json and model.safetensors, or its shards "
+        "with model.safetensors.index.json."
+    )
+    if not hub:
+        return text
+    return (
+        f"{text} Fetch it with\n  pip install huggingface_hub\n"
+        f"  hf download {hub} --local-dir {folder}\n"
+        "or name the folder that you have: --config.model.path=FOLDER"
+    )
 
 
 def restore(config: Config, workdir: Path, loaded: Loaded) -> CheckpointSet:

@@ -1,28 +1,129 @@
 """Writes the newest checkpoint of a run, from its workdir alone, in formats other tools open."""
 
+import dataclasses
+import json
+import shutil
 from pathlib import Path
 
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from vjax.config import Config
-from vjax.console import say
-from vjax.interop import merge, save_adapter, save_model
+from vjax.console import UserError, say
+from vjax.data.collate import Shape, collate
+from vjax.families import read_spec
+from vjax.interop import load_adapter, load_weights, merge, save_adapter, save_model, save_orbax
 from vjax.jobs import _model
+from vjax.models import lora
+from vjax.models.resize import resize_positions
+from vjax.models.video_llm import VideoLLM
+from vjax.prompts import Prompt
+from vjax.video.rng import philox
+
+FOLDERS = {"peft": "adapter", "hf": "model", "orbax": "orbax"}
+SIDE_FILES = (".json", ".jinja", ".txt", ".model")
+NOT_COPIED = ("config.json", _model.VIDEO_SPEC)
+PROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
+# largest difference of logits after reloading, as a share of the largest logit
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05}
 
 
 def run(config: Config, workdir: Path, *, fresh: bool = False):
-    """`adapter/`: a PEFT folder (where the run trained LoRA). `model/`: the model, adapter merged.
+    """Each of config.export.format in a folder of its own, read back and compared.
 
-    `model/` is a Hugging-Face-style folder with tokenizer, chat template and video_spec.json;
-    `vjax.load` and transformers open it, and `--config.model.path=WORKDIR/model` goes on from it.
+    `peft`: `adapter/`, a PEFT folder (where the run trained LoRA and nothing else). `hf`: `model/`,
+    adapter merged, with tokenizer, chat template, processor files and video_spec.json; `vjax.load`
+    and transformers open it, and `--config.model.path=WORKDIR/model` goes on from it. `orbax`:
+    `orbax/`, the same as an Orbax checkpoint.
+
+    Raises:
+      UserError: a format that does not hold all that was trained, or logits that differ after
+        reloading.
     """
+    adapters, rest = lora.split_trainable(config.train.trainable)
+    formats = [f for f in config.export.format if f != "peft" or adapters]
+    if "peft" in formats and rest:
+        raise UserError(
+            f"train.trainable={config.train.trainable!r} trained more than adapters, which a PEFT "
+            "folder does not hold: --export.format=hf"
+        )
     loaded = _model.load(config)
     saved = _model.restore(config, workdir, loaded)
     model = nnx.merge(loaded.graphdef, saved.trainable, loaded.frozen)
-    if config.train.trainable == "lora":
-        save_adapter(workdir / "adapter", model, str(loaded.folder))
-        say(f"adapter of step {saved.step}: {workdir / 'adapter'}")
-        model = merge(model)
-    files = [loaded.folder / name for name in _model.SIDE_FILES if (loaded.folder / name).exists()]
-    save_model(workdir / "model", model, dtype="float32", files=files)
-    say(f"model of step {saved.step}: {workdir / 'model'}")
+    want = probe(loaded, model)
+    whole = merge(model) if adapters else model
+    for form in formats:
+        folder = workdir / FOLDERS[form]
+        if form == "peft":
+            save_adapter(folder, model, str(loaded.folder))
+        else:
+            if form == "hf":
+                save_model(folder, whole, dtype=config.model.dtype)
+            else:
+                save_orbax(folder, whole)
+            copy_side_files(loaded, folder)
+        off = np.abs(probe(loaded, reloaded(loaded, folder, form)) - want).max()
+        share = float(off / np.abs(want).max())
+        if not share <= TOLERANCE[config.model.dtype]:
+            raise UserError(
+                f"{folder}: read back, its logits differ by {off:.2g}, {share:.1%} of the largest; "
+                "do not use it"
+            )
+        say(f"{form} of step {saved.step}: {folder} (read back: logits differ by {off:.1g})")
+
+
+def reloaded(loaded: _model.Loaded, folder: Path, form: str) -> VideoLLM:
+    """What a user gets who opens the folder."""
+    if form != "peft":
+        return load_weights(folder, read_spec(folder))
+    model = load_weights(loaded.folder, read_spec(loaded.folder))
+    model = resize_positions(model, loaded.video.image_size)
+    load_adapter(folder, model)
+    return model
+
+
+def probe(loaded: _model.Loaded, model: VideoLLM) -> np.ndarray:
+    """Logits, float32 [T, vocab], of a question about two pictures of noise."""
+    size = loaded.video.image_size
+    frames = philox("probe").integers(0, 256, (3, size, size, 3)).astype(np.uint8)
+    parts = (("frame", 0), ("frame", 1), ("text", "Which shows this?"), ("image", 2))
+    asked = loaded.chat.encode(Prompt(parts, tuple(frames), "Yes"))
+    shape = Shape(1, len(asked.tokens), len(frames), size, loaded.chat.patches)
+    batch = collate([[asked]], shape, pad_token_id=loaded.spec.pad_token_id)
+    batch = {name: jnp.asarray(field) for name, field in batch.items() if name != "item"}
+    hidden, _ = model(batch)
+    return np.asarray(model.decoder.logits(hidden), np.float32)[0]
+
+
+def copy_side_files(loaded: _model.Loaded, folder: Path):
+    """Tokenizer, templates, processor files and licence; those that name sizes, with ours."""
+    for file in sorted(loaded.folder.iterdir()):
+        copied = file.suffix in SIDE_FILES and not file.name.endswith(".index.json")
+        if file.name in NOT_COPIED or not (copied or file.name.startswith("LICENSE")):
+            continue
+        if file.name in PROCESSORS:
+            settings = _resized(json.loads(file.read_text()), loaded)
+            (folder / file.name).write_text(json.dumps(settings, indent=2) + "\n")
+        else:
+            shutil.copy(file, folder)
+    video = json.dumps(dataclasses.asdict(loaded.video), indent=2)
+    (folder / _model.VIDEO_SPEC).write_text(video + "\n")
+
+
+def _resized(settings: dict, loaded: _model.Loaded) -> dict:
+    """Processor settings of a tower whose position table was made for one size of pictures."""
+    vision, tiles = loaded.spec.vision, loaded.spec.tiles
+    if vision.position != "table":
+        return settings
+    ours = {
+        "size": {"height": vision.image_size, "width": vision.image_size},
+        "num_image_tokens": vision.patches,
+    }
+    if tiles:
+        ours["image_grid_pinpoints"] = [list(size) for size in tiles.sizes]
+    settings = settings | {name: value for name, value in ours.items() if name in settings}
+    for name, value in settings.items():
+        if isinstance(value, dict) and name != "size":
+            settings[name] = _resized(value, loaded)
+    return settings

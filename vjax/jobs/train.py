@@ -8,7 +8,7 @@ from pathlib import Path
 from vjax.config import Config, to_dict
 from vjax.console import UserError, say, table
 from vjax.data.conversations import SceneClip, about
-from vjax.data.fragments import ROW_TOKENS, FragmentBatches, Lengths, with_rehearsal
+from vjax.data.fragments import FragmentBatches, Lengths, row_tokens, with_rehearsal
 from vjax.data.plan import TrainPlan
 from vjax.data.scenes import ConversationBatches, batch_shape
 from vjax.evals import summary
@@ -90,7 +90,7 @@ def make_batches(
     options = config.train
     if options.questions == "fragments":
         plan = make_plan(config, corpus, loaded)
-        shape = plan.shape(ROW_TOKENS, image_size=video.image_size, patches=chat.patches)
+        shape = plan.shape(row_tokens(plan), image_size=video.image_size, patches=chat.patches)
         shuffle = options.control == "shuffle_labels"
         count = round(config.rehearsal.share * options.batch_size)
         rehearsal = _rehearsal.make(config, corpus, loaded) if count else None

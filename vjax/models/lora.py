@@ -75,14 +75,23 @@ def add(
     return hit
 
 
+def split_trainable(pattern: str) -> tuple[bool, str]:
+    """`lora|projector/.*` -> (True, `projector/.*`): whether adapters train, and what else does."""
+    first, _, rest = pattern.partition("|")
+    return (True, rest) if first == "lora" else (False, pattern)
+
+
 def trainable_filter(pattern: str):
     """An nnx filter: `lora` selects the adapters; anything else is a regex over variable paths.
 
-    Example: `lora`, `projector/.*`, `.*` (everything).
+    Examples: `lora`, `projector/.*`, `.*` (everything), `lora|projector/.*` (adapters and, beside
+    them, the projector).
     """
-    if pattern == "lora":
+    adapters, rest = split_trainable(pattern)
+    if not rest:
         return LoRAParam
-    regex = re.compile(pattern)
+    regex = re.compile(rest)
     return lambda path, value: (
-        isinstance(value, nnx.Variable) and bool(regex.fullmatch(path_str(path)))
+        isinstance(value, nnx.Variable)
+        and (bool(regex.fullmatch(path_str(path))) or (adapters and isinstance(value, LoRAParam)))
     )

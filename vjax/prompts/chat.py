@@ -1,15 +1,26 @@
 """From a Prompt to token ids, through the checkpoint's own chat template."""
 
 import dataclasses
+import datetime
+import json
 import pathlib
 from collections.abc import Sequence
 
+import jinja2
+import jinja2.ext
 import jinja2.sandbox
 import numpy as np
 import tokenizers
 
+from vjax.families.spec import ModelSpec
 from vjax.prompts import tokenizer as tokenizer_lib
+from vjax.prompts.media import Media, Squares
+from vjax.prompts.positions import IMAGE, TEXT, VIDEO, mrope_positions
 from vjax.prompts.prompt import Prompt
+
+BARE, NEWLINE = -1, -2  # in Encoded.vision: text, and the model's newline
+TEMPLATE, OLD_TEMPLATE = "chat_template.jinja", "chat_template.json"
+SETTINGS = "tokenizer_config.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,75 +28,73 @@ class Encoded:
     """One tokenised example.
 
     Attributes:
-      tokens: int32 [T]; every image is `patches` copies of the image token.
+      tokens: int32 [T]; every image is as many copies of its placeholder as it has tokens.
       answer: bool [T]; true where a token is answer or end of turn.
       images: uint8 [H, W, 3] each, in the order of their placeholders.
+      vision: int32 [T]; counts the tokens of pictures from 0; BARE elsewhere, NEWLINE at newlines.
+      rope: int32 [T, 3]; positions where the decoder has M-RoPE, else None.
     """
 
     tokens: np.ndarray
     answer: np.ndarray
     images: tuple[np.ndarray, ...]
+    vision: np.ndarray
+    rope: np.ndarray | None = None
 
 
 class Chat:
-    """A tokenizer, a chat template and the number of tokens of an image.
+    """A tokenizer, a chat template and how pictures stand in text.
 
     Args:
       tokenizer: with the special tokens of the checkpoint.
-      template: jinja2 source, called with `messages` and `add_generation_prompt`. Parts of their
-        content have a `type` of `frame` (boundary token and image), `image` or `text`.
-      patches: vision tokens of one image.
-      end_token_id, image_token_id: from the model spec.
+      template: jinja2 source in transformers' dialect, called with `messages`,
+        `add_generation_prompt` and `names`.
+      spec: of the model: its token ids, and whether positions follow grids (M-RoPE).
+      media: `Squares` as jobs show pictures, or `Native` as the family's processor does.
+      names: texts of special tokens that templates call by name (`bos_token`, ...).
+      position_rule: of M-RoPE; see `vjax.prompts.positions`.
     """
 
     def __init__(
         self,
         tokenizer: tokenizers.Tokenizer,
         template: str,
+        spec: ModelSpec,
+        media: Media,
         *,
-        patches: int,
-        end_token_id: int,
-        image_token_id: int,
+        names: dict[str, str] | None = None,
+        position_rule: str = "qwen",
     ):
-        self.tokenizer = tokenizer
-        self.template = jinja2.sandbox.ImmutableSandboxedEnvironment().from_string(template)
-        self.patches = patches
-        self.end_token_id = end_token_id
-        self.image_token_id = image_token_id
+        self.tokenizer, self.spec, self.media = tokenizer, spec, media
+        self.template = _environment().from_string(template)
+        self.names = names or {}
+        self.position_rule = position_rule
+        self.end_token_id = spec.end_token_id
+        self.placeholders = {kind.token for kind in media.kinds.values()}
         self.special = [
             t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special
         ]
 
     @classmethod
-    def from_folder(cls, folder: str | pathlib.Path, spec) -> "Chat":
-        """The chat of a checkpoint folder; `spec` is its ModelSpec."""
-        path = pathlib.Path(folder) / "chat_template.jinja"
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: no chat template in this checkpoint folder")
-        return cls(
-            tokenizer_lib.load(folder),
-            path.read_text(),
-            patches=spec.vision.patches,
-            end_token_id=spec.end_token_id,
-            image_token_id=spec.image_token_id,
-        )
+    def from_folder(
+        cls, folder: str | pathlib.Path, spec: ModelSpec, media: Media | None = None, **options
+    ) -> "Chat":
+        """The chat of a checkpoint folder; `media` is `Squares.of(spec)` if None.
 
-    def _content(self, prompt: Prompt) -> list[dict]:
-        content = []
-        for kind, value in prompt.parts:
-            if kind == "text":
-                content.append({"type": "text", "text": self._plain(value)})
-            else:
-                content.append({"type": kind})
-        return content
+        Raises:
+          FileNotFoundError: the folder holds no tokenizer or no chat template.
+          ValueError: a template that ends an answer otherwise than config.json says.
+        """
+        template, names = _template(pathlib.Path(folder))
+        media = media or Squares.of(spec)
+        chat = cls(tokenizer_lib.load(folder), template, spec, media, names=names, **options)
+        chat.check_end()
+        return chat
 
-    def _plain(self, text: str) -> str:
-        found = [token for token in self.special if token in text]
-        if found:
-            raise ValueError(
-                f"text {text!r} holds the special token {found[0]!r}; media come as parts"
-            )
-        return text
+    @property
+    def patches(self) -> int:
+        """Tokens of a picture in the model's bank of vision tokens, where all have one size."""
+        return self.media.patches
 
     def encode(self, turns: Prompt | Sequence[Prompt], *, with_answer: bool = True) -> Encoded:
         """Tokenises one question, or several turns of one conversation.
@@ -95,24 +104,72 @@ class Chat:
           with_answer: False leaves the last answer out, ready for generation.
 
         Raises:
-          ValueError: a text or an answer that holds a special token.
+          ValueError: a text or an answer that holds a special token, or a template that does not
+            keep the order of what it is given.
         """
         turns = [turns] if isinstance(turns, Prompt) else list(turns)
-        messages, tokens, answer, images = [], [], [], []
+        pictures = [picture for turn in turns for picture in _pictures(turn)]
+        laid = self.media.lay(pictures)
+        messages: list[dict] = []
+        pieces: list[tuple[str | list[int], bool]] = []  # text or ids, and whether it is an answer
+        past = rest = ""
         for n, turn in enumerate(turns):
-            messages = [{"role": "user", "content": self._content(turn)}]
-            asked = self.template.render(messages=messages, add_generation_prompt=True)
-            ids = self.tokenizer.encode(asked, add_special_tokens=False).ids
-            for token in ids:
-                copies = self.patches if token == self.image_token_id else 1
-                tokens += [token] * copies
-                answer += [False] * copies
-            images += [turn.images[value] for kind, value in turn.parts if kind != "text"]
-            if with_answer or n + 1 < len(turns):
-                reply = self.candidate(turn.answer)
-                tokens += reply
-                answer += [True] * len(reply)
-        return Encoded(np.asarray(tokens, np.int32), np.asarray(answer, bool), tuple(images))
+            messages.append({"role": "user", "content": self._content(turn)})
+            last = n + 1 == len(turns)
+            asked = self._after(past, messages, add_generation_prompt=last)
+            if last:
+                pieces.append((rest + asked, False))
+                if with_answer:
+                    pieces.append((self.candidate(turn.answer), True))
+                break
+            past += asked
+            content = [{"type": "text", "text": self._plain(turn.answer)}]
+            messages.append({"role": "assistant", "content": content})
+            reply = self._after(past, messages)
+            past += reply
+            # templates may open an answer in the past otherwise than one that is to come
+            head, _, tail = reply.rpartition(turn.answer)
+            pieces += [(rest + asked + head, False), (self.candidate(turn.answer, end=False), True)]
+            rest = tail
+        tokens, answer, closing = [], [], False
+        for piece, is_answer in pieces:
+            ids = piece if is_answer else self.tokenizer.encode(piece, add_special_tokens=False).ids
+            tokens += ids
+            answer += [is_answer or (closing and k == 0) for k in range(len(ids))]
+            closing = is_answer  # the end of turn comes first in what follows
+        images = tuple(image for _, frames in pictures for image in frames)
+        return self._expanded(np.asarray(tokens), np.asarray(answer), images, pictures, laid)
+
+    def _expanded(self, ids, answer, images, pictures, laid) -> Encoded:
+        """Every placeholder repeated as often as its picture has tokens."""
+        at = np.flatnonzero(np.isin(ids, [*self.placeholders]))
+        want = [self.media.kinds[kind].token for kind, _ in pictures]
+        if ids[at].tolist() != want:
+            raise ValueError(
+                f"the chat template shows {len(at)} pictures as tokens {ids[at].tolist()}, where "
+                f"the prompt has {len(want)}, {want}; does it put pictures before words?"
+            )
+        copies = np.ones(len(ids), int)
+        copies[at] = [one.tokens for one in laid]
+        tokens = np.repeat(ids, copies)
+        shown = np.repeat(np.isin(np.arange(len(ids)), at), copies)
+        vision = np.full(len(tokens), BARE, np.int32)
+        if len(at):
+            ends = np.zeros(len(tokens), bool)
+            ends[np.cumsum(copies)[at] - 1] = [one.newline for one in laid]
+            vision[ends] = NEWLINE
+            vision[shown & ~ends] = np.arange((shown & ~ends).sum())
+        rope = None
+        if self.spec.text.mrope:
+            types = np.where(
+                shown, np.where(tokens == self.spec.image_token_id, IMAGE, VIDEO), TEXT
+            )
+            grids = [one.grid for one in laid]
+            merge = self.spec.projector.merge
+            rope = mrope_positions(types, grids, merge=merge, rule=self.position_rule)
+        return Encoded(
+            tokens.astype(np.int32), np.repeat(answer, copies).astype(bool), images, vision, rope
+        )
 
     def candidate(self, text: str, *, end: bool = True) -> list[int]:
         """Token ids of an answer, with the end of turn; ValueError if it holds a special token."""
@@ -125,3 +182,113 @@ class Chat:
         if self.end_token_id in ids:
             ids = ids[: ids.index(self.end_token_id)]
         return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def check_end(self):
+        """Raises ValueError unless the template ends an answer with the model's end of turn."""
+        ask = {"role": "user", "content": [{"type": "text", "text": "?"}]}
+        reply = {"role": "assistant", "content": [{"type": "text", "text": "Yes"}]}
+        text = self._render([ask, reply])
+        closing = text[text.rindex("Yes") + 3 :] if "Yes" in text else text
+        ids = self.tokenizer.encode(closing, add_special_tokens=False).ids
+        if ids[:1] != [self.end_token_id]:
+            raise ValueError(
+                f"the chat template ends an answer with {closing!r}, tokens {ids}; config.json "
+                f"says that {self.end_token_id} ends it"
+            )
+
+    def _after(self, past: str, messages: list[dict], **options) -> str:
+        """What the template says after `past`."""
+        text = self._render(messages, **options)
+        if not text.startswith(past):
+            raise ValueError(f"the chat template changes earlier turns: {past!r} to {text!r}")
+        return text[len(past) :]
+
+    def _render(self, messages: list[dict], *, add_generation_prompt: bool = False) -> str:
+        return self.template.render(
+            messages=messages, add_generation_prompt=add_generation_prompt, **self.names
+        )
+
+    def _content(self, prompt: Prompt) -> list[dict]:
+        parts = []
+        for kind, value in prompt.parts:
+            if kind != "text":
+                parts.append(dict(self.media.kinds[kind].part))
+            else:
+                parts.append({"type": "text", "text": self._plain(value)})
+        # templates set every text apart; ours are one text wherever no picture is between
+        joined: list[dict] = []
+        for part in parts:
+            if joined and joined[-1]["type"] == part["type"] == "text":
+                joined[-1]["text"] += part["text"]
+            else:
+                joined.append(part)
+        return joined
+
+    def _plain(self, text: str) -> str:
+        found = [token for token in self.special if token in text]
+        if found:
+            raise ValueError(
+                f"text {text!r} holds the special token {found[0]!r}; media come as parts"
+            )
+        return text
+
+
+def _pictures(prompt: Prompt) -> list[tuple[str, tuple[np.ndarray, ...]]]:
+    """Kind and frames of everything shown; the value of a `video` is a tuple of positions."""
+    return [
+        (kind, tuple(prompt.images[n] for n in (value if kind == "video" else (value,))))
+        for kind, value in prompt.parts
+        if kind != "text"
+    ]
+
+
+class _Generation(jinja2.ext.Extension):
+    """`{% generation %}...{% endgeneration %}`, put around answers by transformers."""
+
+    tags = {"generation"}
+
+    def parse(self, parser):
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _environment() -> jinja2.Environment:
+    """What transformers' `render_jinja_template` gives a template."""
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+    )
+
+    def refuse(message: str):
+        raise jinja2.exceptions.TemplateError(message)
+
+    environment.globals["raise_exception"] = refuse
+    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+    environment.filters["tojson"] = lambda x, **options: json.dumps(
+        x, ensure_ascii=False, **options
+    )
+    return environment
+
+
+def _template(folder: pathlib.Path) -> tuple[str, dict[str, str]]:
+    """The chat template, from any of the files that releases keep it in; and named tokens."""
+    settings = {}
+    if (folder / SETTINGS).exists():
+        settings = json.loads((folder / SETTINGS).read_text())
+    names = {}
+    for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
+        value = settings.get(name)
+        if value:
+            names[name] = value if isinstance(value, str) else value["content"]
+    if (folder / TEMPLATE).exists():
+        return (folder / TEMPLATE).read_text(), names
+    found = settings.get("chat_template")
+    if (folder / OLD_TEMPLATE).exists():
+        found = json.loads((folder / OLD_TEMPLATE).read_text())["chat_template"]
+    if isinstance(found, list):  # several, by name
+        found = {one["name"]: one["template"] for one in found}.get("default")
+    if not found:
+        raise FileNotFoundError(
+            f"{folder / TEMPLATE}: no chat template in this checkpoint folder, nor in "
+            f"{OLD_TEMPLATE} or {SETTINGS}"
+        )
+    return found, names

@@ -1,8 +1,8 @@
 """First stage of vjax-tiny: the tower learns to see single frames.
 
 From each frame's features small heads, thrown away afterwards, have to tell what is there (objects,
-wall, background process), where and in what state it is, each patch's own pixels, and which of the
-other frames is the same moment.
+wall, background process), where and in what state it is, each patch's own pixels and whether there
+is noise among them, and which of the other frames is the same moment.
 
 In one trial captions alone left a fresh tower at chance for some 880 steps: its features drifted
 to one large vector. After five minutes of naming (and a lower learning rate and larger token
@@ -35,6 +35,7 @@ class Seeing(nnx.Module):
       queries, look, tell: a query per object picks patches by attention; a small MLP tells the
         object's state from them.
       pixels: from a patch's feature, its pixels.
+      noise: from a patch's feature, the logit of noise in it.
       moment: from a patch's feature, a vector that equals that of any patch of the same moment, so
         that a decoder's attention finds a moment from any patch of it.
     """
@@ -53,17 +54,19 @@ class Seeing(nnx.Module):
         self.look = dense(D, D)
         self.tell1, self.tell2 = dense(2 * D, 2 * D), dense(2 * D, STATE)
         self.pixels = dense(D, 3 * CELL * CELL)
+        self.noise = dense(D, 1)
         self.moment = dense(D, D)
 
     def __call__(self, images: UInt8[Array, "V H W 3"], asked: Int[Array, "V Q"]):
-        """Logits [V, classes], states [V, Q, STATE], pixels [V, P, 3 CELL^2], moments [V, P, D]."""
+        """Logits [V, classes], states [V, Q, STATE], and of patches: pixels [V, P, 3 CELL^2],
+        logits of noise [V, P], moments [V, P, D]."""
         x = self.norm(self.tower(images))
         whole = jnp.concatenate([x.mean(1), x.max(1)], axis=-1)
         q = self.queries[...][asked]
         scores = jnp.einsum("vqd,vpd->vqp", q, self.look(x)) / x.shape[-1] ** 0.5
         seen = jnp.einsum("vqp,vpd->vqd", jax.nn.softmax(scores), x)
         states = self.tell2(jax.nn.gelu(self.tell1(jnp.concatenate([seen, q], -1))))
-        return self.name(whole), states, self.pixels(x), self.moment(x)
+        return self.name(whole), states, self.pixels(x), self.noise(x)[..., 0], self.moment(x)
 
 
 def contrast(vectors: Float[Array, "V P D"], label: Int[Array, " V"]) -> Float[Array, "V P"]:
@@ -84,10 +87,10 @@ def seeing_loss(model: Seeing, batch: dict[str, Array]) -> tuple[Array, dict[str
 
     `batch` is that of vjax.data.sight.SightBatches. Objects are a yes or no each, background and
     ambient one of many; a state is nan where there is nothing to tell; pixels are those of the
-    images themselves, at CELL x CELL a patch.
+    images themselves, at CELL x CELL a patch; a patch's noise is its share of the noise there is.
     """
     things, grounds, _ = model.classes
-    logits, states, pixels, moments = model(batch["images"], batch["asked"])
+    logits, states, pixels, noise, moments = model(batch["images"], batch["asked"])
     ce = optax.softmax_cross_entropy_with_integer_labels
     known = ~jnp.isnan(batch["state"])
     off = jnp.where(known, jnp.abs(states - jnp.nan_to_num(batch["state"])), 0.0)
@@ -97,12 +100,18 @@ def seeing_loss(model: Seeing, batch: dict[str, Array]) -> tuple[Array, dict[str
         a=size // CELL, b=size // CELL,
     )  # fmt: skip
     cells = rearrange(cells, "v (h a) (w b) c -> v (h w) (a b c)", a=CELL, b=CELL)
+    covered = reduce(
+        batch["noise"].astype(jnp.float32), "v (h a) (w b) -> v (h w)", "sum", a=size, b=size
+    )
     parts = {
         "objects": optax.sigmoid_binary_cross_entropy(logits[:, :things], batch["objects"]).sum(-1),
         "background": ce(logits[:, things : things + grounds], batch["background"]),
         "ambient": ce(logits[:, things + grounds :], batch["ambient"]),
         "state": off.sum((1, 2)),
         "pixels": jnp.square(pixels - cells).mean((1, 2)),
+        "noise": optax.sigmoid_binary_cross_entropy(
+            noise, covered / jnp.maximum(covered.sum(1, keepdims=True), 1.0)
+        ).sum(-1),
         "moment": contrast(moments, batch["moment"]),
     }
     parts = {name: part.mean() for name, part in parts.items()}

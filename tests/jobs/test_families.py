@@ -1,0 +1,182 @@
+"""The whole job on real families' layouts: tiny folders as transformers writes them."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.interop.theirs import logits
+from tests.prompts.test_reference_chat import OneVision, Qwen
+from vjax import main
+from vjax.config import freeze
+from vjax.data.collate import Shape, collate
+from vjax.evals.summary import read_results
+from vjax.interop import load_weights
+from vjax.jobs import _model
+from vjax.prompts import Prompt
+from vjax.prompts.pixels import GridPixels, TilePixels
+from vjax.train.metrics import read_metrics
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+SMALL = (
+    "--config.model.dtype=float32",
+    "--config.data.source=procedural",
+    "--config.data.procedural_clips=6",
+    "--config.data.procedural_eval_clips=3",
+    "--config.data.procedural_share=1.0",
+    "--config.data.store_size=56",
+    "--config.model.image_size=56",
+    "--config.data.workers=0",
+    "--config.fragments.mcq_share=1.0",
+    "--config.train.steps=20",
+    "--config.train.batch_size=2",
+    "--config.eval.items_procedural=2",
+    "--config.eval.items_scene=2",
+    "--config.eval.batch_size=2",
+    "--config.eval.bootstrap=20",
+    "--config.optim.lr=0.01",
+)
+CLASSES = {"qwen2_vl_2b": (Qwen, "Qwen2VL"), "llava_onevision_7b": (OneVision, "LlavaOnevision")}
+
+
+@pytest.fixture(scope="module", params=CLASSES)
+def released(request, tmp_path_factory):
+    """(preset, folder in the released layout, the reference model in it)."""
+    make, name = CLASSES[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    family = make(folder)
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{name}ForConditionalGeneration")(family.config).eval()
+    model.save_pretrained(folder)
+    return request.param, folder, model
+
+
+@pytest.fixture(scope="module")
+def tuned(released, home, tmp_path_factory):
+    preset, folder, _ = released
+    workdir = tmp_path_factory.mktemp("run") / preset
+    call(f"--config=experiments/sf2t.py:{preset}", f"--config.model.path={folder}",
+         f"--workdir={workdir}", *SMALL)  # fmt: skip
+    return workdir
+
+
+def call(*flags):
+    """The program, in this process."""
+    main._plainly(main.main)(main.parse(["vjax", *flags]))
+
+
+def test_the_job_runs_on_a_released_layout(tuned):
+    rows = read_metrics(tuned / "metrics.jsonl")
+    assert len(rows) == 20 and np.isfinite([row["loss"] for row in rows]).all()
+    results = read_results(tuned / "results.json")
+    assert set(results["after"]) == {"fragments/procedural", "scene/procedural"}
+
+
+@pytest.fixture(scope="module")
+def exported(tuned):
+    call(f"--workdir={tuned}", "--job=export", "--export.format=peft,hf,orbax")
+    return tuned
+
+
+@pytest.fixture(scope="module")
+def asked(tuned):
+    """A question as jobs show it, for both sides: our batch and the reference's arguments."""
+    saved = json.loads((tuned / "config.json").read_text())
+    loaded = _model.load(freeze(saved))
+    model = nnx.merge(
+        loaded.graphdef, _model.restore(freeze(saved), tuned, loaded).trainable, loaded.frozen
+    )
+    rng = np.random.default_rng(0)
+    frames = tuple(rng.integers(0, 256, (56, 56, 3)).astype(np.uint8) for _ in range(3))
+    parts = (("frame", 0), ("frame", 1), ("text", "Here?"), ("image", 2))
+    encoded = loaded.chat.encode(Prompt(parts, frames, "Yes"))
+    shape = Shape(1, len(encoded.tokens), 3, 56, loaded.chat.patches)
+    batch = collate([[encoded]], shape, pad_token_id=0)
+    batch = {name: jnp.asarray(field) for name, field in batch.items() if name != "item"}
+    logits = np.asarray(model.decoder.logits(model(batch)[0]))[0]
+    return loaded, encoded, frames, logits
+
+
+def reference(model, asked):
+    """Logits of the reference class for the same tokens and pixels, the processor's own way."""
+    loaded, encoded, frames, _ = asked
+    spec, ids = loaded.spec, encoded.tokens[None].astype(np.int64)
+    arrays = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    if spec.family == "qwen2_vl":
+        rule = GridPixels(14, 2, 2, 4 * 28 * 28, 4 * 28 * 28, spec.vision.mean, spec.vision.std)
+        grids, patches = [], []
+        for frame in frames:
+            x, grid = rule([frame])
+            x = x.reshape(-1, 2, 14, 14, 3).transpose(0, 4, 1, 2, 3)
+            patches.append(x.reshape(len(x), -1))
+            grids.append(grid)
+        arrays["pixel_values_videos"] = np.concatenate(patches[:2])
+        arrays["video_grid_thw"] = np.array(grids[:2])
+        arrays["pixel_values"], arrays["image_grid_thw"] = patches[2], np.array(grids[2:])
+        types = np.where(ids == spec.image_token_id, 1, 0)
+        arrays["mm_token_type_ids"] = np.where(ids == spec.video_token_id, 2, types)
+    else:
+        rule = TilePixels(56, spec.tiles, spec.vision.mean, spec.vision.std)
+        arrays["pixel_values_videos"] = np.stack(
+            [rule.frames([frame]).transpose(0, 3, 1, 2) for frame in frames]
+        )
+    with torch.no_grad():
+        return logits(model, arrays)[0].numpy()
+
+
+def test_frames_as_jobs_show_them_are_what_the_reference_class_sees(released, asked):
+    """The base model: our adapters have no say in it."""
+    _, folder, theirs = released
+    loaded, encoded, *_ = asked
+    base = load_weights(folder, loaded.spec)
+    shape = Shape(1, len(encoded.tokens), 3, 56, loaded.chat.patches)
+    batch = collate([[encoded]], shape, pad_token_id=0)
+    batch = {name: jnp.asarray(field) for name, field in batch.items() if name != "item"}
+    ours = np.asarray(base.decoder.logits(base(batch)[0]))[0]
+    np.testing.assert_allclose(ours, reference(theirs, asked), atol=1e-5)
+
+
+def test_a_trained_adapter_computes_in_peft_what_it_does_here(released, exported, asked):
+    peft = pytest.importorskip("peft")
+    _, folder, theirs = released
+    model = type(theirs).from_pretrained(folder)
+    model = peft.PeftModel.from_pretrained(model, exported / "adapter").eval()
+    got = reference(model, asked)
+    np.testing.assert_allclose(asked[3], got, atol=1e-5)
+    assert np.abs(got - reference(theirs, asked)).max() > 1e-2  # it has learnt something
+
+
+def test_the_merged_folder_opens_in_transformers(released, exported, asked):
+    theirs = type(released[2]).from_pretrained(exported / "model").eval()
+    np.testing.assert_allclose(asked[3], reference(theirs, asked), atol=1e-5)
+
+
+def test_the_merged_folder_has_the_processor_that_it_came_with(released, exported):
+    processor = transformers.AutoProcessor.from_pretrained(exported / "model")
+    assert type(processor).__name__.startswith(CLASSES[released[0]][1])
+    assert (
+        processor.tokenizer("Yes").input_ids
+        == transformers.AutoProcessor.from_pretrained(released[1]).tokenizer("Yes").input_ids
+    )
+
+
+def test_the_orbax_folder_opens_here(exported, asked):
+    ours = load_weights(exported / "orbax", asked[0].spec)
+    merged = load_weights(exported / "model", asked[0].spec)
+    a, b = (dict(nnx.to_flat_state(nnx.state(m))) for m in (ours, merged))
+    for path, variable in a.items():
+        np.testing.assert_array_equal(variable[...], b[path][...], err_msg=str(path))
+
+
+def test_a_preset_without_its_folder_says_what_is_expected_and_how_to_get_it(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        call("--config=experiments/sf2t.py:qwen2_vl_7b", f"--workdir={tmp_path}",
+             f"--config.model.path={tmp_path / 'Qwen2-VL-7B-Instruct'}")  # fmt: skip
+    said = capsys.readouterr().err
+    for part in ("there is no folder", "model.safetensors.index.json", "tokenizer.json",
+                 "hf download Qwen/Qwen2-VL-7B-Instruct --local-dir"):  # fmt: skip
+        assert part in said, said

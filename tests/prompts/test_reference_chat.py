@@ -1,0 +1,310 @@
+"""Prompts and pixels of real families against transformers' processors and chat templates."""
+
+import numpy as np
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from vjax.families import family_of
+from vjax.prompts import Prompt
+from vjax.prompts.chat import Chat
+from vjax.prompts.media import Native, Squares
+from vjax.prompts.pixels import TilePixels
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("torchvision")
+
+QWEN = (
+    "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
+    "<|video_pad|>",
+)  # fmt: skip
+ONEVISION = ("<|im_start|>", "<|im_end|>", "<image>", "<video>")
+
+# templates of our own, of the same structure as those that these families were released with
+QWEN_TEMPLATE = """\
+{% for message in messages %}
+{% if loop.first and message.role != 'system' %}
+<|im_start|>system
+You are a helpful assistant.<|im_end|>
+{% endif %}
+<|im_start|>{{ message.role }}
+{% if message.content is string %}
+{{ message.content }}<|im_end|>
+{% else %}
+{%- for part in message.content -%}
+{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>
+{%- elif part.type == 'video' %}<|vision_start|><|video_pad|><|vision_end|>
+{%- else %}{{ part.text }}{% endif %}
+{%- endfor %}<|im_end|>
+{% endif %}
+{% endfor %}
+{% if add_generation_prompt %}
+<|im_start|>assistant
+{% endif %}
+"""
+ONEVISION_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message.role + ' ' }}"
+    "{% for part in message.content | selectattr('type', 'equalto', 'image') %}<image>{% endfor %}"
+    "{% for part in message.content | selectattr('type', 'equalto', 'video') %}<video>{% endfor %}"
+    "{% for part in message.content | selectattr('type', 'equalto', 'text') %}"
+    "{% if message.role == 'assistant' %}"
+    "{% generation %}{{ '\\n' + part.text }}{% endgeneration %}"
+    "{% else %}{{ '\\n' + part.text }}{% endif %}"
+    "{% endfor %}"
+    "{{ '<|im_end|>' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+def small_tokenizer(special):
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=[AddedToken(t, special=True) for t in special],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(["user assistant system What happens here? Yes"] * 20, trainer)
+    return tokenizer
+
+
+def photo(height, width, shift=0):
+    data = pytest.importorskip("skimage.data")
+    return np.tile(data.astronaut(), (2, 2, 1))[shift : shift + height, shift : shift + width]
+
+
+def video(frames, height, width):
+    return tuple(photo(height, width, 7 * n) for n in range(frames))
+
+
+class Qwen:
+    """The family with its processor, on small pictures."""
+
+    name = "qwen2_vl"
+
+    def __init__(self, folder):
+        tokenizer = small_tokenizer(QWEN)
+        ids = {name: tokenizer.token_to_id(name) for name in QWEN}
+        config = transformers.Qwen2VLConfig(
+            vision_config=dict(depth=1, embed_dim=32, num_heads=2, hidden_size=32, mlp_ratio=2),
+            text_config=dict(
+                hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+                intermediate_size=64, vocab_size=300, eos_token_id=ids["<|im_end|>"],
+                rope_parameters=dict(type="mrope", mrope_section=[2, 3, 3], rope_theta=1e4),
+            ),
+            image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
+            vision_start_token_id=ids["<|vision_start|>"],
+        )  # fmt: skip
+        size = {"shortest_edge": 4 * 28 * 28, "longest_edge": 40 * 28 * 28}
+        self.processor = transformers.Qwen2VLProcessor(
+            image_processor=transformers.Qwen2VLImageProcessor(size=size),
+            video_processor=transformers.Qwen2VLVideoProcessor(size=size),
+            tokenizer=fast(tokenizer, QWEN), chat_template=QWEN_TEMPLATE,
+        )  # fmt: skip
+        self.config, self.options = config, {"videos_kwargs": {"cap_pixels_per_frame": False}}
+        self.save(folder)
+
+    def save(self, folder):
+        self.folder = folder
+        self.processor.save_pretrained(folder)
+        self.config.save_pretrained(folder)
+        self.spec = family_of(self.name).spec(self.config.to_dict())
+        self.native = Chat.from_folder(
+            folder, self.spec, Native.from_folder(folder, self.spec), position_rule="hf5"
+        )
+
+
+class OneVision(Qwen):
+    name = "llava_onevision"
+
+    def __init__(self, folder):
+        tokenizer = small_tokenizer(ONEVISION)
+        ids = {name: tokenizer.token_to_id(name) for name in ONEVISION}
+        sizes = [[56 * a, 56 * b] for a in (1, 2, 3) for b in (1, 2, 3)]
+        config = transformers.LlavaOnevisionConfig(
+            vision_config=dict(
+                model_type="siglip_vision_model", hidden_size=32, intermediate_size=64,
+                num_hidden_layers=1, num_attention_heads=2, image_size=56, patch_size=8,
+                vision_use_head=False,
+            ),
+            text_config=dict(
+                model_type="qwen2", hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                num_key_value_heads=1, intermediate_size=64, vocab_size=300,
+                eos_token_id=ids["<|im_end|>"], tie_word_embeddings=True,
+            ),
+            image_token_index=ids["<image>"], video_token_index=ids["<video>"],
+            image_grid_pinpoints=sizes, vision_aspect_ratio="anyres_max_4",
+        )  # fmt: skip
+        half = dict(size={"height": 56, "width": 56}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+        self.processor = transformers.LlavaOnevisionProcessor(
+            image_processor=transformers.LlavaOnevisionImageProcessor(
+                image_grid_pinpoints=sizes, **half
+            ),
+            video_processor=transformers.LlavaOnevisionVideoProcessor(**half),
+            tokenizer=fast(tokenizer, ONEVISION), chat_template=ONEVISION_TEMPLATE,
+            num_image_tokens=49, vision_feature_select_strategy="full",
+            vision_aspect_ratio="anyres_max_4",
+        )  # fmt: skip
+        self.config, self.options = config, {}
+        self.save(folder)
+
+
+def fast(tokenizer, special):
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>",
+        additional_special_tokens=list(special),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=[Qwen, OneVision], ids=lambda family: family.name)
+def family(request, tmp_path_factory):
+    return request.param(tmp_path_factory.mktemp(request.param.name))
+
+
+ASK = ("text", "What happens here?")
+CONVERSATIONS = {
+    "one video": [((("video", (0, 1, 2, 3, 4)), ASK), video(5, 60, 90))],
+    "two videos": [
+        ((("video", (0, 1)), ("video", (2, 3)), ASK), video(2, 90, 60) + video(2, 120, 120))
+    ],
+    "an image": [((("image", 0), ASK), video(1, 150, 90))],
+    "a long image": [((("image", 0), ASK), video(1, 40, 170))],
+    "two images": [((("image", 0), ("image", 1), ASK), video(1, 80, 90) + video(1, 90, 190))],
+    "words": [((ASK,), ())],
+    "turns": [
+        ((("video", (0, 1)), ASK), video(2, 60, 60)),
+        ((("text", "Here?"),), ()),
+        ((("image", 0), ("text", "user\nHere?")), video(1, 90, 70)),
+    ],
+}
+
+
+def theirs(family, conversation, *, with_answer):
+    """What the processor makes of a conversation; every answer is `Yes`."""
+    messages, images, videos = [], [], []
+    for parts, shown in conversation:
+        content = []
+        for kind, value in parts:
+            if kind == "text":
+                content.append({"type": "text", "text": value})
+            else:
+                content.append({"type": kind})
+                if kind == "image":
+                    images.append(shown[value].transpose(2, 0, 1))
+                else:
+                    videos.append(np.stack([shown[n] for n in value]).transpose(0, 3, 1, 2))
+        messages.append({"role": "user", "content": content})
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": "Yes"}]})
+    text = family.processor.apply_chat_template(
+        messages if with_answer else messages[:-1], tokenize=False,
+        add_generation_prompt=not with_answer,
+    )  # fmt: skip
+    media = {}
+    if images:
+        media["images"] = [[torch.from_numpy(image) for image in images]]
+    if videos:
+        media["videos"] = [torch.from_numpy(frames) for frames in videos]
+    return family.processor(text=[text], return_tensors="np", **media, **family.options)
+
+
+def encoded(family, name, **options):
+    turns = [Prompt(parts, shown, "Yes") for parts, shown in CONVERSATIONS[name]]
+    return family.native.encode(turns, **options)
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_token_ids_are_those_of_the_processor(family, name):
+    got = encoded(family, name, with_answer=False)
+    want = theirs(family, CONVERSATIONS[name], with_answer=False)["input_ids"][0]
+    assert got.tokens.tolist() == want.tolist()
+    earlier = len(CONVERSATIONS[name]) - 1
+    assert got.tokens[got.answer].tolist() == family.native.candidate("Yes") * earlier
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_an_answer_follows_the_question_as_it_was_asked(family, name):
+    got, asked = encoded(family, name), encoded(family, name, with_answer=False)
+    reply = family.native.candidate("Yes")
+    assert got.tokens.tolist() == [*asked.tokens, *reply]
+    assert got.answer[-len(reply) :].all()
+    if family.name == "qwen2_vl":  # the other opens an answer in two ways
+        want = theirs(family, CONVERSATIONS[name], with_answer=True)["input_ids"][0]
+        assert got.tokens.tolist() == want[: len(got.tokens)].tolist()
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_positions_are_those_of_the_model(name, tmp_path):
+    family = Qwen(tmp_path)
+    got = encoded(family, name, with_answer=False)
+    model = transformers.Qwen2VLForConditionalGeneration(family.config).model
+    given = theirs(family, CONVERSATIONS[name], with_answer=False)
+    grids = {n: torch.from_numpy(v) for n, v in given.items() if n.endswith("grid_thw")}
+    ids = torch.from_numpy(given["input_ids"])
+    types = torch.zeros_like(ids)
+    types[ids == family.spec.image_token_id] = 1
+    types[ids == family.spec.video_token_id] = 2
+    want, _ = model.get_rope_index(ids, mm_token_type_ids=types, **grids)
+    np.testing.assert_array_equal(got.rope, want[:, 0].T)
+
+
+@pytest.mark.parametrize("size", [(60, 90), (40, 170), (300, 200), (56, 56), (10, 20)], ids=str)
+def test_stills_are_cut_as_transformers_cuts_them(size, tmp_path):
+    family = OneVision(tmp_path)
+    image = photo(*size)
+    rule = TilePixels.from_folder(tmp_path, family.spec, video=False)
+    want = family.processor.image_processor(torch.from_numpy(image.transpose(2, 0, 1)))
+    same(rule.still(image), want["pixel_values"][0])
+
+
+def test_stills_among_others_are_padded(tmp_path):
+    family = OneVision(tmp_path)
+    images = [photo(60, 90), photo(90, 40)]
+    rule = TilePixels.from_folder(tmp_path, family.spec, video=False)
+    tensors = [torch.from_numpy(image.transpose(2, 0, 1)) for image in images]
+    want = family.processor.image_processor([tensors])["pixel_values"]
+    for image, pixels in zip(images, want, strict=True):
+        same(rule.still(image, alone=False), pixels)
+
+
+def test_frames_are_those_of_transformers(tmp_path):
+    family = OneVision(tmp_path)
+    frames = np.stack(video(3, 97, 133))
+    rule = TilePixels.from_folder(tmp_path, family.spec, video=True)
+    want = family.processor.video_processor([torch.from_numpy(frames.transpose(0, 3, 1, 2))])
+    same(rule.frames(frames), want["pixel_values_videos"][0])
+
+
+def same(ours, theirs):
+    """Up to what torchvision's batched kernel itself moves: one step, rarely two."""
+    steps = np.abs(ours.transpose(0, 3, 1, 2) - np.asarray(theirs)) * 0.5 * 255
+    assert steps.max() <= 2.01 and (steps > 1.01).mean() < 1e-4
+
+
+def test_pixel_settings_that_do_not_fit_the_model_are_errors(tmp_path):
+    family = OneVision(tmp_path)
+    family.processor.image_processor.size = {"height": 64, "width": 64}
+    family.processor.image_processor.save_pretrained(tmp_path)
+    (tmp_path / "processor_config.json").unlink(missing_ok=True)
+    with pytest.raises(ValueError, match="64.*the tower takes 56 x 56"):
+        TilePixels.from_folder(tmp_path, family.spec, video=False)
+
+
+def test_frames_shown_one_by_one_keep_their_place(family):
+    """As jobs show them: a boundary before each, a query after the words that introduce it."""
+    chat = Chat.from_folder(family.folder, family.spec, Squares.of(family.spec))
+    frames = video(3, 56, 56)
+    asked = Prompt((("frame", 0), ("frame", 1), ("text", "Here?"), ("image", 2)), frames, "Yes")
+    got = chat.encode(asked)
+    said = chat.tokenizer.decode(
+        [int(t) for t, v in zip(got.tokens, got.vision, strict=True) if v < 0],
+        skip_special_tokens=False,
+    )
+    patches = chat.patches
+    assert got.vision.max() + 1 == 3 * patches
+    newlines = int((got.vision == -2).sum())
+    assert newlines == (3 if family.name == "llava_onevision" else 0)
+    words = np.flatnonzero(got.tokens == chat.candidate("Here?", end=False)[0])
+    assert (got.vision[: words[-1]] >= 0).sum() == 2 * patches
+    assert "Here?" in said
