@@ -44,6 +44,9 @@ def get_config(arg: str = ""):
         # a new projector learns whole; the rest by adapters
         config.model.path = "smollm2"
         config.train.trainable = "lora|projector/.*"
+        config.lora.targets = "(tower|decoder)/.*"
+        config.lora.rank = 8
+        config.optim.lr = 5e-4
         config.rehearsal.share = 0.0
         config.train.steps = 60
         config.train.batch_size = 8

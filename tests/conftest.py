@@ -17,6 +17,18 @@ hypothesis.settings.register_profile("vjax", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("vjax")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--models-page", help="write docs/models.md from what the tests see")
+
+
+def pytest_sessionfinish(session):
+    path = session.config.getoption("--models-page")
+    if path and not session.testsfailed:
+        from tests.interop import page
+
+        page.write(path)
+
+
 def _let_torchvision_import():
     """A torchvision built for CUDA beside a CPU torch does not import: three operators are missing.
 

@@ -60,7 +60,9 @@ Pattern = Annotated[str, Regex]
 
 @dataclass(frozen=True)
 class Model:
-    path: str = ""  # a folder; "" = the shipped vjax-tiny, "random" = its spec with random weights
+    # a folder; "" = the shipped vjax-tiny, "random" = its spec with random weights, "smollm2" = the
+    # language model of that name behind the tower of vjax-tiny
+    path: str = ""
     hub: str = ""  # its name on a model hub, for the error where the folder is not there
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation, and of frozen weights
     image_size: Count = 0  # side in pixels of the frames it is shown, 0 = as the checkpoint says

@@ -3,9 +3,16 @@
 import numpy as np
 import pytest
 
-from tests.interop.theirs import logits, loss_gradients, randomised
+from tests.interop.theirs import (
+    agree,
+    bfloat16_agrees,
+    gradients_agree,
+    logits,
+    loss_gradients,
+    randomised,
+)
 from vjax.families import read_spec
-from vjax.interop import load, reference_logits, save_model
+from vjax.interop import load_model, reference_logits, save_model
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -66,10 +73,10 @@ def test_logits_are_those_of_transformers(name, more, tmp_path):
     arrays = rows()
     with torch.no_grad():
         want = logits(theirs, arrays).numpy()
-    ours = load(tmp_path / "theirs")
+    ours = load_model(tmp_path / "theirs")
     real = arrays["attention_mask"] > 0
     assert np.abs(want[real]).max() > 0.3  # something to compare
-    np.testing.assert_allclose(reference_logits(ours, **arrays)[real], want[real], atol=1e-5)
+    agree(reference_logits(ours, **arrays)[real], want[real], 1e-5, of=ours.spec.family)
 
     save_model(tmp_path / "ours", ours, dtype="float32")
     assert read_spec(tmp_path / "ours") == ours.spec
@@ -78,12 +85,20 @@ def test_logits_are_those_of_transformers(name, more, tmp_path):
         np.testing.assert_array_equal(logits(again, arrays).numpy()[real], want[real])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_is_as_good_as_theirs(kind, tmp_path):
+    theirs = made(*KINDS[kind])
+    theirs.save_pretrained(tmp_path)
+    ours = load_model(tmp_path)
+    bfloat16_agrees(theirs, ours, rows(), of=ours.spec.family)
+
+
 @pytest.mark.parametrize("kind", ["qwen3, wide heads", "llama 3 positions"])
 def test_gradients_of_the_loss_are_those_of_transformers(kind, tmp_path):
     theirs = made(*KINDS[kind])
     theirs.save_pretrained(tmp_path)
     arrays = {"input_ids": rows()["input_ids"][:1]}
-    ours = loss_gradients(theirs, load(tmp_path), arrays)["decoder"]["layers"]
+    ours = loss_gradients(theirs, load_model(tmp_path), arrays)["decoder"]["layers"]
     layer = theirs.model.layers[1]
     for got, want in (
         (ours["attn"]["q"]["kernel"][...][1].T, layer.self_attn.q_proj.weight),
@@ -91,7 +106,7 @@ def test_gradients_of_the_loss_are_those_of_transformers(kind, tmp_path):
         (ours["norm1"]["scale"][...][1], layer.input_layernorm.weight),
     ):
         want = want.grad.numpy()
-        np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max())
+        gradients_agree(got, want, of=KINDS[kind][0].lower())
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 
 from vjax.console import UserError
-from vjax.interop import load, reference_logits
+from vjax.interop import load_model, reference_logits
 from vjax.interop.gguf import unpack
 
 WIDTH, HEADS, KV, HEAD, FFN, LAYERS = 64, 4, 2, 16, 96, 2
@@ -68,7 +68,7 @@ def file(tmp_path_factory):
 def test_logits_are_those_transformers_reads(file, tmp_path):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    ours = load(unpack(file, tmp_path))
+    ours = load_model(unpack(file, tmp_path))
     theirs = transformers.AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
     ids = np.random.default_rng(1).integers(0, len(TOKENS), (2, 11))
     with torch.no_grad():

@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 
-from tests.interop.theirs import logits, loss_gradients, padded, randomised
+from tests.interop.theirs import (
+    agree,
+    bfloat16_agrees,
+    gradients_agree,
+    logits,
+    loss_gradients,
+    padded,
+    randomised,
+)
 from vjax.families import read_spec
-from vjax.interop import load, reference_logits, save_model
+from vjax.interop import load_model, reference_logits, save_model
 from vjax.prompts.tiles import tile_count, tile_tokens
 
 torch = pytest.importorskip("torch")
@@ -83,7 +91,7 @@ def pair(tmp_path_factory):
     theirs = made()
     folder = tmp_path_factory.mktemp("llava_onevision")
     theirs.save_pretrained(folder)
-    return theirs, load(folder)
+    return theirs, load_model(folder)
 
 
 @pytest.mark.parametrize("left", [False, True], ids=["padded right", "padded left"])
@@ -95,19 +103,24 @@ def test_logits_are_those_of_transformers(pair, rows, left):
         want = logits(theirs, arrays).numpy()
     real = arrays["attention_mask"] > 0
     assert np.abs(want[real]).max() > 0.3  # something to compare
-    np.testing.assert_allclose(reference_logits(ours, **arrays)[real], want[real], atol=1e-5)
+    agree(reference_logits(ours, **arrays)[real], want[real], 1e-5, of="llava_onevision")
 
 
 def test_folders_go_both_ways(tmp_path):
     theirs = made(tie_word_embeddings=True)
     theirs.save_pretrained(tmp_path / "theirs")
-    ours = load(tmp_path / "theirs")
+    ours = load_model(tmp_path / "theirs")
     save_model(tmp_path / "ours", ours, dtype="float32")
     assert read_spec(tmp_path / "ours") == ours.spec
     again = transformers.LlavaOnevisionForConditionalGeneration.from_pretrained(tmp_path / "ours")
     arrays = asked(ROWS["a wide still"], ours.spec)
     with torch.no_grad():
         np.testing.assert_array_equal(logits(again, arrays).numpy(), logits(theirs, arrays).numpy())
+
+
+def test_bfloat16_is_as_good_as_theirs(pair):
+    arrays = asked(ROWS["a video"], pair[1].spec)
+    bfloat16_agrees(*pair, arrays, of="llava_onevision")
 
 
 def test_gradients_of_the_loss_are_those_of_transformers(pair):
@@ -122,7 +135,7 @@ def test_gradients_of_the_loss_are_those_of_transformers(pair):
         (got["projector"]["newline"][...], theirs.image_newline),
     ):
         want = theirs_.grad.numpy()
-        np.testing.assert_allclose(ours_, want, atol=1e-4 * np.abs(want).max())
+        gradients_agree(ours_, want, of="llava_onevision")
 
 
 def test_vision_tokens_that_do_not_fit(pair):

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from tests.models import tiny
 from vjax.console import UserError
 from vjax.families import llava, read_spec
-from vjax.interop import load, reference_logits, save_model
+from vjax.interop import load_model, reference_logits, save_model
 
 SPECS = {
     "tied, one kv head, layer -2": tiny.spec(),
@@ -56,15 +56,17 @@ def flat(model):
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 def test_logits_are_those_of_transformers(spec, tmp_path):
     pytest.importorskip("transformers")
+    from tests.interop.theirs import agree
+
     theirs = tiny.llava(spec)
     theirs.save_pretrained(tmp_path)
     assert read_spec(tmp_path) == spec
     arrays = tiny.inputs(spec)
     want = tiny.reference(theirs, arrays)
-    got = reference_logits(load(tmp_path), **arrays)
+    got = reference_logits(load_model(tmp_path), **arrays)
     real = arrays["attention_mask"] > 0
     assert np.abs(want[real]).max() > 0.5  # something to compare
-    np.testing.assert_allclose(got[real], want[real], atol=1e-5, rtol=1e-5)
+    agree(got[real], want[real], 1e-5, of="llava")
 
 
 def test_text_without_images(tmp_path):
@@ -73,7 +75,7 @@ def test_text_without_images(tmp_path):
     theirs.save_pretrained(tmp_path)
     arrays = {"input_ids": np.array([[7, 8, 9, 10]])}
     want = tiny.reference(theirs, arrays)
-    np.testing.assert_allclose(reference_logits(load(tmp_path), **arrays), want, atol=1e-5)
+    np.testing.assert_allclose(reference_logits(load_model(tmp_path), **arrays), want, atol=1e-5)
 
 
 def test_what_llava_does_not_use_is_left_out(broken):
@@ -81,7 +83,7 @@ def test_what_llava_does_not_use_is_left_out(broken):
         for name in ("vision_tower.head.probe", "language_model.lm_head.weight"):
             tensors[name] = np.zeros((1, 1, 32), np.float32)
 
-    load(broken(change))
+    load_model(broken(change))
 
 
 @pytest.mark.parametrize("layout", ["published", "modules of 4.52", "transformers 5"])
@@ -97,8 +99,8 @@ def test_key_layouts_of_all_releases(folder, broken, layout):
         tensors.clear()
         tensors.update(renamed)
 
-    want = flat(load(folder))
-    got = flat(load(broken(change)))
+    want = flat(load_model(folder))
+    got = flat(load_model(broken(change)))
     jax.tree.map(np.testing.assert_array_equal, got, want)
 
 
@@ -113,12 +115,12 @@ def test_shards_and_bfloat16(folder, tmp_path):
         index |= dict.fromkeys(part, file)
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     shutil.copy(folder / "config.json", tmp_path)
-    want = flat(load(folder))
-    got = flat(load(tmp_path))
+    want = flat(load_model(folder))
+    got = flat(load_model(tmp_path))
     for path in want:
         assert got[path].dtype == np.float32
         np.testing.assert_array_equal(got[path], want[path].astype(jnp.bfloat16))
-    assert {w.dtype for w in flat(load(tmp_path, dtype=jnp.bfloat16)).values()} == {
+    assert {w.dtype for w in flat(load_model(tmp_path, dtype=jnp.bfloat16)).values()} == {
         jnp.dtype(jnp.bfloat16)
     }
 
@@ -133,7 +135,7 @@ def test_every_tensor_that_does_not_fit_is_named(broken):
         tensors[FC1] = tensors[FC1][:5].copy()
 
     with pytest.raises(UserError, match=r"3 tensor\(s\) do not fit") as error:
-        load(broken(change))
+        load_model(broken(change))
     assert f"missing: {NORM}" in str(error.value)
     assert "not used: language_model.model.extra.weight" in str(error.value)
     assert f"wrong shape: {FC1} in model.safetensors is [32, 5]" in str(error.value)
@@ -145,7 +147,7 @@ def test_a_layer_too_many(broken):
             tensors[name.replace("layers.1", "layers.2")] = tensors[name]
 
     with pytest.raises(UserError, match=r"not used: language_model.model.layers.2.input_layernorm"):
-        load(broken(change))
+        load_model(broken(change))
 
 
 def test_a_tensor_twice(broken):
@@ -153,20 +155,20 @@ def test_a_tensor_twice(broken):
         tensors["model.language_model.norm.weight"] = tensors[NORM]
 
     with pytest.raises(UserError, match=r"1 tensor.*\n  twice: model.language_model.norm.weight"):
-        load(broken(change))
+        load_model(broken(change))
 
 
 def test_a_truncated_file(broken):
     file = broken(lambda tensors: None) / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"model.safetensors: not a whole safetensors file"):
-        load(file.parent)
+        load_model(file.parent)
 
 
 def test_no_weights(folder, tmp_path):
     shutil.copy(folder / "config.json", tmp_path)
     with pytest.raises(UserError, match=r"neither model.safetensors nor"):
-        load(tmp_path)
+        load_model(tmp_path)
 
 
 def test_image_tokens_without_their_images():
@@ -183,7 +185,7 @@ def test_numbers_that_are_not_finite(broken):
         tensors[FC1][0, :2] = np.nan, np.inf
 
     with pytest.raises(UserError, match=f"2 numbers of {FC1} are not finite"):
-        load(broken(change))
+        load_model(broken(change))
 
 
 def test_integers_are_no_weights(broken):
@@ -191,14 +193,14 @@ def test_integers_are_no_weights(broken):
         tensors[FC1] = tensors[FC1].astype(np.int8)
 
     with pytest.raises(UserError, match=f"wrong dtype: {FC1} in model.safetensors is I8, not one"):
-        load(broken(change))
+        load_model(broken(change))
 
 
 def test_pickles_are_refused(folder, tmp_path):
     shutil.copy(folder / "config.json", tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(UserError, match="pytorch_model.bin is a pickle, which runs whatever code"):
-        load(tmp_path)
+        load_model(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +215,7 @@ def test_an_index_that_cannot_be(folder, tmp_path, index, message):
     shutil.copy(folder / "config.json", tmp_path)
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match=message):
-        load(tmp_path)
+        load_model(tmp_path)
 
 
 def test_an_index_that_names_a_tensor_twice(folder, tmp_path):
@@ -221,13 +223,13 @@ def test_an_index_that_names_a_tensor_twice(folder, tmp_path):
     text = f'{{"weight_map": {{"{NORM}": "a.safetensors", "{NORM}": "b.safetensors"}}}}'
     (tmp_path / "model.safetensors.index.json").write_text(text)
     with pytest.raises(UserError, match=f"{NORM} is there twice"):
-        load(tmp_path)
+        load_model(tmp_path)
 
 
 MEMORY = """
 import re, sys, threading, time
 import jax, jax.numpy as jnp
-from vjax.interop import load
+from vjax.interop import load_model
 
 def anonymous():  # MiB; pages of a mapped file are the system's to drop
     return int(re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
@@ -241,7 +243,7 @@ def watch():
         time.sleep(0.001)
 
 threading.Thread(target=watch, daemon=True).start()
-model = load(sys.argv[1], dtype=jnp.bfloat16)
+model = load_model(sys.argv[1], dtype=jnp.bfloat16)
 jax.block_until_ready(jax.tree.leaves(model))
 stop.set()
 print(peak[0] - anonymous())
@@ -260,3 +262,20 @@ def test_beside_the_model_no_more_than_a_tensor_is_in_memory(tmp_path):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert float(run.stdout) < 64
+
+
+def test_a_field_that_nothing_reads_is_named_with_the_nearest(tmp_path, folder):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["text_config"]["num_hidden_layer"] = 3
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="text_config.num_hidden_layer=3 .* num_hidden_layers?"):
+        load_model(tmp_path)
+
+
+def test_fields_that_switch_nothing_on_are_passed_over(tmp_path, folder):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"_attn_implementation": "eager", "rope_interleaved": False, "quantizer": None}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    load_model(tmp_path)

@@ -12,8 +12,8 @@ from safetensors.numpy import load_file, save_file
 from tests.models import tiny
 from vjax.console import UserError
 from vjax.interop import (
-    load,
     load_adapter,
+    load_model,
     merge,
     reference_logits,
     save_adapter,
@@ -72,7 +72,9 @@ def test_peft_computes_the_same(case):
     arrays = tiny.inputs()
     real = arrays["attention_mask"] > 0
     got, want = reference_logits(model, **arrays)[real], tiny.reference(theirs, arrays)[real]
-    assert np.abs(got - reference_logits(load(base), **arrays)[real]).max() > 0.1  # it does matter
+    assert (
+        np.abs(got - reference_logits(load_model(base), **arrays)[real]).max() > 0.1
+    )  # it does matter
     np.testing.assert_allclose(got, want, atol=1e-5, rtol=1e-5)
 
 
@@ -123,7 +125,7 @@ def test_gradients_are_those_of_torch(case, tmp_path):
 
 def test_an_adapter_comes_back_to_the_bit(case):
     model, base, adapter = case
-    again = load(base)
+    again = load_model(base)
     add(again, "projector/fc1", rank=2)  # goes away
     load_adapter(adapter, again)
     want = nnx.to_flat_state(nnx.state(model))
@@ -189,7 +191,7 @@ def test_rslora_as_peft_has_it(case):
         arrays = tiny.inputs()
         real = arrays["attention_mask"] > 0
         want = tiny.reference(peft_model(base, adapter), arrays)
-        ours = load(base)
+        ours = load_model(base)
         load_adapter(adapter, ours)
         np.testing.assert_allclose(
             reference_logits(ours, **arrays)[real], want[real], atol=1e-5, rtol=1e-5

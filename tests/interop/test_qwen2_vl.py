@@ -6,9 +6,17 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-from tests.interop.theirs import logits, loss_gradients, padded, randomised
+from tests.interop.theirs import (
+    agree,
+    bfloat16_agrees,
+    gradients_agree,
+    logits,
+    loss_gradients,
+    padded,
+    randomised,
+)
 from vjax.families import qwen2_vl, read_spec
-from vjax.interop import load, reference_logits, save_model
+from vjax.interop import load_model, reference_logits, save_model
 from vjax.prompts.positions import mrope_positions
 
 torch = pytest.importorskip("torch")
@@ -93,7 +101,7 @@ def pair(tmp_path_factory):
     theirs = made()
     folder = tmp_path_factory.mktemp("qwen2_vl")
     theirs.save_pretrained(folder)
-    return theirs, load(folder), folder
+    return theirs, load_model(folder), folder
 
 
 @pytest.mark.parametrize("left", [False, True], ids=["padded right", "padded left"])
@@ -106,14 +114,14 @@ def test_logits_are_those_of_transformers(pair, rows, left):
         want = logits(theirs, arrays).numpy()
     real = arrays["attention_mask"] > 0
     assert np.abs(want[real]).max() > 0.3  # something to compare
-    np.testing.assert_allclose(reference_logits(ours, **arrays)[real], want[real], atol=1e-5)
+    agree(reference_logits(ours, **arrays)[real], want[real], 1e-5, of="qwen2_vl")
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_folders_go_both_ways(kind, tmp_path):
     theirs = made(**kind)
     theirs.save_pretrained(tmp_path / "theirs")
-    ours = load(tmp_path / "theirs")
+    ours = load_model(tmp_path / "theirs")
     arrays = asked(ROWS["two videos and an image"])
     with torch.no_grad():
         want = logits(theirs, arrays).numpy()
@@ -123,6 +131,13 @@ def test_folders_go_both_ways(kind, tmp_path):
     again = transformers.Qwen2VLForConditionalGeneration.from_pretrained(tmp_path / "ours")
     with torch.no_grad():
         np.testing.assert_array_equal(logits(again, arrays).numpy(), want)
+
+
+@pytest.mark.parametrize("name", ["two videos and an image"])
+def test_bfloat16_is_as_good_as_theirs(pair, name):
+    theirs, ours, _ = pair
+    theirs.model.rope_deltas = None
+    bfloat16_agrees(theirs, ours, asked(ROWS[name]), of="qwen2_vl")
 
 
 def test_gradients_of_the_loss_are_those_of_transformers(pair):
@@ -136,7 +151,7 @@ def test_gradients_of_the_loss_are_those_of_transformers(pair):
         (got["decoder"]["layers"]["attn"]["k"]["kernel"][...][0].T, layer.self_attn.k_proj),
     ):
         want = theirs_.weight.grad.numpy()
-        np.testing.assert_allclose(ours_, want, atol=1e-4 * np.abs(want).max())
+        gradients_agree(ours_, want, of="qwen2_vl")
 
 
 def test_the_layout_and_config_that_are_published(pair, tmp_path):
@@ -164,7 +179,7 @@ def test_the_layout_and_config_that_are_published(pair, tmp_path):
         "vision_config": VISION | {"in_chans": 3, "spatial_patch_size": 4},
     }
     (tmp_path / "config.json").write_text(__import__("json").dumps(config))
-    again = load(tmp_path)
+    again = load_model(tmp_path)
     assert again.spec == ours.spec
     jax.tree.map(np.testing.assert_array_equal, nnx.state(again), nnx.state(ours))
 

@@ -8,7 +8,7 @@ from flax import nnx
 
 from tests.models import tiny
 from vjax.families import llava, read_spec
-from vjax.interop import load, reference_logits, save_model
+from vjax.interop import load_model, reference_logits, save_model
 from vjax.models import lora
 
 SPECS = {
@@ -47,7 +47,7 @@ def test_what_is_saved_comes_back_to_the_bit(tmp_path):
     extra.write_text("{}")
     save_model(tmp_path / "out", model, dtype="float32", files=[extra])
     assert (tmp_path / "out" / "tokenizer.json").read_text() == "{}"
-    again = dict(nnx.to_flat_state(nnx.state(load(tmp_path / "out"))))
+    again = dict(nnx.to_flat_state(nnx.state(load_model(tmp_path / "out"))))
     for path, v in nnx.to_flat_state(nnx.state(model)):
         np.testing.assert_array_equal(again[path][...], v[...], err_msg=str(path))
 

@@ -1,5 +1,7 @@
 """What the tests against transformers' classes share."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +26,39 @@ def randomised(model):
 def logits(model, arrays):
     """Those of transformers' model, as a tensor."""
     return model(**{name: torch.from_numpy(array) for name, array in arrays.items()}).logits
+
+
+# (family, what) -> largest difference that a test of this session saw; see tests/interop/page.py
+SEEN: dict[tuple[str, str], float] = {}
+
+
+def agree(got, want, atol, *, of, what="logits"):
+    """Asserts that all numbers agree within `atol`, and notes by how much they do."""
+    got, want = np.asarray(got), np.asarray(want)
+    off = float(np.abs(got - want).max())
+    SEEN[of, what] = max(SEEN.get((of, what), 0.0), off)
+    np.testing.assert_allclose(got, want, atol=atol, rtol=0)
+
+
+def gradients_agree(got, want, *, of):
+    """The same of a weight's gradient, within 1e-4 of its largest number."""
+    scale = np.abs(want).max()
+    agree(np.asarray(got) / scale, want / scale, 1e-4, of=of, what="gradients")
+
+
+def bfloat16_agrees(theirs, ours, arrays, *, of):
+    """In bfloat16 we are no further from the reference in float32 than it is itself (rms)."""
+    real = arrays.get("attention_mask", np.ones_like(arrays["input_ids"])) > 0
+    with torch.no_grad():
+        want = logits(theirs, arrays).numpy()[real]
+        half = copy.deepcopy(theirs).to(torch.bfloat16)
+        floats = {k: torch.from_numpy(v) for k, v in arrays.items()}
+        floats = {k: v.bfloat16() if v.is_floating_point() else v for k, v in floats.items()}
+        own = half(**floats).logits.float().numpy()[real]
+    got = np.asarray(reference_logits(ours, dtype=jnp.bfloat16, **arrays))[real]
+    off, allowed = (float(np.sqrt(np.mean((x - want) ** 2))) for x in (got, own))
+    SEEN[of, "bfloat16"] = max(SEEN.get((of, "bfloat16"), 0.0), off / allowed)
+    assert off <= 1.05 * allowed, f"rms {off:.3g}, the reference's own {allowed:.3g}"
 
 
 def padded(rows, *, left=False):

@@ -12,7 +12,7 @@ from tests.data import made_up
 from tests.train.tiny_step import arrays
 from vjax import main
 from vjax.evals.items import read_items
-from vjax.interop import load, merge
+from vjax.interop import load_model, merge
 from vjax.jobs import _model
 
 
@@ -95,6 +95,6 @@ def test_exports_open_again_and_are_the_trained_model(copy, parsed, checkpoint):
     trained = merge(nnx.merge(loaded.graphdef, saved.trainable, loaded.frozen))
     batch = arrays(made_up.batch([[made_up.examples()[0]]]))
     logits = jax.jit(lambda model, batch: model.decoder.logits(model(batch)[0]))
-    want, base = (np.asarray(logits(m, batch)) for m in (trained, load(checkpoint)))
-    np.testing.assert_allclose(logits(load(copy / "model"), batch), want, atol=1e-5)
+    want, base = (np.asarray(logits(m, batch)) for m in (trained, load_model(checkpoint)))
+    np.testing.assert_allclose(logits(load_model(copy / "model"), batch), want, atol=1e-5)
     assert np.abs(want - base).max() > 1e-3

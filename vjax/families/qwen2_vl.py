@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 
+from vjax.families.fields import check_known
 from vjax.families.spec import NO_TOKEN, ModelSpec, Placeholder, ProjectorSpec, TowerSpec
 from vjax.families.text import (
     decoder_config,
@@ -30,6 +31,16 @@ TEXT_KEYS = (
     "max_window_layers", "eos_token_id", "pad_token_id",
 )  # fmt: skip
 
+TOP = (
+    "vision_config", "text_config", "image_token_id", "video_token_id", "vision_start_token_id",
+    "vision_end_token_id", "vision_token_id", "tie_word_embeddings",
+)  # fmt: skip
+VISION = (
+    "depth", "embed_dim", "hidden_size", "hidden_act", "mlp_ratio", "num_heads", "in_channels",
+    "in_chans", "patch_size", "spatial_patch_size", "spatial_merge_size", "temporal_patch_size",
+    "rope_parameters",
+)  # fmt: skip
+
 
 def spec(config: dict) -> ModelSpec:
     """Reads a Qwen2VLConfig, as published (language keys at the top) or as transformers 5 saves it.
@@ -46,6 +57,8 @@ def spec(config: dict) -> ModelSpec:
 def _spec(config: dict) -> ModelSpec:
     vision = config["vision_config"]
     nested = "text_config" in config
+    check_known(config, TOP if nested else (*TOP, *TEXT_KEYS))
+    check_known(vision, VISION, "vision_config.")
     text = config["text_config"] if nested else {k: config[k] for k in TEXT_KEYS if k in config}
     text = {"rope_theta": 1e6, "rms_norm_eps": 1e-5} | text | {"model_type": "qwen2"}
     tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))

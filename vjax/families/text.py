@@ -8,6 +8,7 @@ import re
 import types
 from collections.abc import Mapping
 
+from vjax.families.fields import check_known
 from vjax.families.spec import NO_TOKEN, DecoderSpec, RopeScaling
 
 
@@ -37,6 +38,12 @@ KINDS: Mapping[str, Kind] = types.MappingProxyType(
         "qwen3": Kind(qkv_bias=None, o_bias=None, qk_norm=True),
     }
 )
+FIELDS = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+    "intermediate_size", "vocab_size", "hidden_act", "rms_norm_eps", "rope_theta", "rope_scaling",
+    "rope_parameters", "attention_bias", "mlp_bias", "tie_word_embeddings", "use_sliding_window",
+    "sliding_window", "max_window_layers", "layer_types",
+)  # fmt: skip
 SCALINGS = {"linear": ("factor",), "llama3": ("factor", "low", "high", "original_length")}
 SCALING_KEYS = {
     "factor": "factor",
@@ -65,6 +72,7 @@ def decoder_spec(config: Mapping, *, tied: bool | None = None, where: str = "") 
             f"{', '.join(KINDS)}"
         )
     kind = KINDS[name]
+    check_known(config, FIELDS, where)
     if config.get("hidden_act", "silu") != "silu":
         raise ValueError(f"config.json: {where}hidden_act is {config['hidden_act']!r}, not 'silu'")
     bias = bool(config.get("attention_bias", False))
@@ -115,6 +123,12 @@ def _window(config: Mapping, kind: Kind, where: str) -> int:
                 f"config.json: {where}use_sliding_window with {where}max_window_layers above 0: "
                 "layers of both kinds in one decoder are not read"
             )
+    kinds = sorted(set(config.get("layer_types") or ()))
+    if len(kinds) > 1:
+        raise ValueError(
+            f"config.json: {where}layer_types are {' and '.join(kinds)}: layers of several "
+            "kinds in one decoder are not read"
+        )
     return (config.get("sliding_window") or 0) if on else 0
 
 

@@ -1,14 +1,17 @@
 """Weights in and out: safetensors folders, PEFT adapters, and the door for parity tests."""
 
-from vjax.interop.load import load, load_weights
+from vjax.interop.checkpoint import Checkpoint, load
+from vjax.interop.load import load_model, load_weights
 from vjax.interop.orbax import save_orbax
 from vjax.interop.peft import load_adapter, merge, save_adapter
 from vjax.interop.reference import reference_logits
 from vjax.interop.save import save_model
 
 __all__ = [
+    "Checkpoint",
     "load",
     "load_adapter",
+    "load_model",
     "load_weights",
     "merge",
     "reference_logits",

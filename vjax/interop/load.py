@@ -28,7 +28,7 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 DTYPES = ("F32", "F16", "BF16", "F64")
 
 
-def load(folder: str | Path, *, dtype=jnp.float32, mesh: Mesh | None = None) -> VideoLLM:
+def load_model(folder: str | Path, *, dtype=jnp.float32, mesh: Mesh | None = None) -> VideoLLM:
     """Opens a checkpoint folder (config.json and safetensors) as a model.
 
     Args:

@@ -16,13 +16,16 @@ from vjax.prompts.positions import mrope_positions
 from vjax.prompts.tiles import NEWLINE, plain, tile_count, tile_tokens
 
 
-def reference_logits(model: VideoLLM, **inputs: np.ndarray) -> Float[Array, "B T vocab"]:
-    """What the reference class's forward gives for the same arguments, in float32.
+def reference_logits(
+    model: VideoLLM, *, dtype=jnp.float32, **inputs: np.ndarray
+) -> Float[Array, "B T vocab"]:
+    """What the reference class's forward gives for the same arguments.
 
     Differentiable with respect to the model's variables. What padding tokens give has no reference:
     do not compare it.
 
     Args:
+      dtype: of the computation; logits are float32.
       inputs: the arguments of that forward, as numpy arrays.
         input_ids [B, T]; attention_mask [B, T], 1 where a token is real, all where absent.
         LlavaForConditionalGeneration: pixel_values [V, 3, H, W]. LlavaOnevision...: pixel_values
@@ -54,13 +57,13 @@ def reference_logits(model: VideoLLM, **inputs: np.ndarray) -> Float[Array, "B T
     } | take(spec, ids, mask, given)
     if given:
         raise ValueError(f"{spec.family}: arguments that are not taken: {', '.join(given)}")
-    return _logits(*nnx.split(model), batch)
+    return _logits(*nnx.split(model), batch, dtype)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _logits(graphdef, state, batch: dict[str, Array]) -> Float[Array, "B T vocab"]:
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _logits(graphdef, state, batch: dict[str, Array], dtype) -> Float[Array, "B T vocab"]:
     model = nnx.merge(graphdef, state)
-    hidden, _ = model(batch, dtype=jnp.float32)
+    hidden, _ = model(batch, dtype=dtype)
     return model.decoder.logits(hidden)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from vjax.config import Config, cache_root
 from vjax.console import UserError, progress, say
+from vjax.packages import Unavailable
 from vjax.video import clips as sample_clips
 from vjax.video.errors import VideoError
 from vjax.video.folder import list_videos
@@ -113,7 +114,7 @@ def _real(config: Config, corpus: Corpus, build: Callable):
     if config.data.source == "sample":
         try:
             local = sample_clips.fetch(cache_root())
-        except sample_clips.ClipsUnavailable as error:
+        except Unavailable as error:
             raise UserError(str(error)) from error
         say(sample_clips.licences())
         parts = {

@@ -11,11 +11,12 @@ from flax import nnx
 
 import vjax
 from vjax.checkpoints import Checkpoints, CheckpointSet
-from vjax.config import Config
+from vjax.config import Config, cache_root
 from vjax.console import UserError, table
 from vjax.families import read_spec
 from vjax.families.spec import ModelSpec, VideoSpec
 from vjax.interop.load import load_weights
+from vjax.jobs import _smollm2
 from vjax.models import lora
 from vjax.models.lora import split_trainable
 from vjax.models.resize import resize_positions, resized_spec
@@ -54,7 +55,11 @@ def load(config: Config) -> Loaded:
       UserError: no such checkpoint, one that no job can prompt, or patterns that match nothing.
     """
     options = config.model
-    folder = Path(options.path) if options.path not in ("", "random") else TINY
+    folder = Path(options.path)
+    if options.path in ("", "random"):
+        folder = TINY
+    elif options.path == "smollm2":
+        folder = _smollm2.folder(cache_root(), TINY)
     if not folder.is_dir():
         raise UserError(_absent(folder, options.hub))
     try:

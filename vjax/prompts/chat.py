@@ -123,8 +123,7 @@ class Chat:
                     pieces.append((self.candidate(turn.answer), True))
                 break
             past += asked
-            content = [{"type": "text", "text": self._plain(turn.answer)}]
-            messages.append({"role": "assistant", "content": content})
+            messages.append({"role": "assistant", "content": self._said(turn.answer)})
             reply = self._after(past, messages)
             past += reply
             # templates may open an answer in the past otherwise than one that is to come
@@ -185,8 +184,8 @@ class Chat:
 
     def check_end(self):
         """Raises ValueError unless the template ends an answer with the model's end of turn."""
-        ask = {"role": "user", "content": [{"type": "text", "text": "?"}]}
-        reply = {"role": "assistant", "content": [{"type": "text", "text": "Yes"}]}
+        ask = {"role": "user", "content": self._said("?")}
+        reply = {"role": "assistant", "content": self._said("Yes")}
         text = self._render([ask, reply])
         closing = text[text.rindex("Yes") + 3 :] if "Yes" in text else text
         ids = self.tokenizer.encode(closing, add_special_tokens=False).ids
@@ -208,7 +207,9 @@ class Chat:
             messages=messages, add_generation_prompt=add_generation_prompt, **self.names
         )
 
-    def _content(self, prompt: Prompt) -> list[dict]:
+    def _content(self, prompt: Prompt) -> list[dict] | str:
+        if not self.media.kinds:  # templates of language models alone take a text
+            return "".join(self._plain(value) for _, value in prompt.parts)
         parts = []
         for kind, value in prompt.parts:
             if kind != "text":
@@ -223,6 +224,9 @@ class Chat:
             else:
                 joined.append(part)
         return joined
+
+    def _said(self, text: str) -> list[dict] | str:
+        return self._content(Prompt((("text", text),), (), ""))
 
     def _plain(self, text: str) -> str:
         found = [token for token in self.special if token in text]

@@ -85,9 +85,9 @@ class Native:
     def from_folder(cls, folder, spec: ModelSpec) -> "Native":
         """What a checkpoint folder and its model spec say."""
         known = family_of(spec.family).placeholders(spec)
-        kinds = {kind: known[kind] for kind in ("image", "video")}
+        kinds = {kind: known[kind] for kind in ("image", "video") if kind in known}
         pixels = None
-        if spec.vision.position == "rope2d":
+        if spec.vision and spec.vision.position == "rope2d":
             pixels = {
                 kind: GridPixels.from_folder(folder, spec.vision, video=kind == "video")
                 for kind in kinds

@@ -2,16 +2,7 @@
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Archive:
-    """A file of a package on the index: a wheel or a source archive."""
-
-    package: str
-    version: str
-    filename: str
-    size: int  # bytes
-    sha256: str
+from vjax.packages import Archive
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,51 @@
+"""vjax.load: whatever a user has, opened with all that is needed to talk to it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import vjax
+from vjax.console import UserError
+from vjax.interop.checkpoint import PRESETS
+from vjax.prompts import Prompt
+from vjax.prompts.media import Native, Squares
+
+pytestmark = pytest.mark.smoke
+
+
+def test_a_preset_opens_by_its_name_and_can_be_talked_to():
+    opened = vjax.load("vjax-tiny")
+    assert opened.folder == PRESETS / "vjax-tiny" and isinstance(opened.chat.media, Squares)
+    frame = np.zeros((48, 48, 3), np.uint8)
+    asked = opened.chat.encode(Prompt((("frame", 0), ("text", "What is there?")), (frame,), "Yes"))
+    assert (asked.vision >= 0).sum() == opened.chat.patches
+    assert opened.model.spec == opened.spec and opened.generation == {}
+
+
+def test_a_folder_without_a_chat_template_has_no_chat(tmp_path):
+    folder = shutil.copytree(PRESETS / "vjax-tiny", tmp_path / "model")
+    (folder / "chat_template.jinja").unlink()
+    (folder / "generation_config.json").write_text(json.dumps({"temperature": 0.7}))
+    opened = vjax.load(folder)
+    assert opened.chat is None and opened.generation == {"temperature": 0.7}
+
+
+def test_what_is_nowhere_is_named_with_what_there_is(tmp_path):
+    with pytest.raises(UserError, match="no checkpoint folder, no GGUF file.*vjax-tiny"):
+        vjax.load(tmp_path / "nothing")
+
+
+def test_a_family_with_a_processor_of_its_own_lays_pictures_as_it_does(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    from tests.prompts.test_reference_chat import CONVERSATIONS, Qwen, theirs
+
+    family = Qwen(tmp_path)
+    transformers.Qwen2VLForConditionalGeneration(family.config).save_pretrained(tmp_path)
+    opened = vjax.load(tmp_path)
+    assert isinstance(opened.chat.media, Native)
+    ((parts, shown),) = CONVERSATIONS["two videos"]
+    got = opened.chat.encode(Prompt(parts, shown, "Yes"), with_answer=False)
+    want = theirs(family, CONVERSATIONS["two videos"], with_answer=False)["input_ids"][0]
+    assert got.tokens.tolist() == want.tolist()

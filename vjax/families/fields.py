@@ -1,0 +1,41 @@
+"""Which fields of a config.json are read, and which may stand there unread."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+# of every transformers config, past and present: nothing that a forward pass computes
+HARMLESS = frozenset(
+    """
+    model_type architectures dtype torch_dtype transformers_version name_or_path tokenizer_class
+    use_cache initializer_range attention_dropout hidden_dropout dropout max_position_embeddings
+    bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id id2label label2id
+    problem_type task_specific_params finetuning_task return_dict return_dict_in_generate
+    output_attentions output_hidden_states output_scores is_encoder_decoder is_decoder
+    chunk_size_feed_forward pruned_heads pretraining_tp tie_encoder_decoder torchscript use_bfloat16
+    tf_legacy_loss max_length min_length do_sample early_stopping num_beams num_beam_groups
+    diversity_penalty temperature top_k top_p typical_p repetition_penalty length_penalty
+    no_repeat_ngram_size encoder_no_repeat_ngram_size num_return_sequences remove_invalid_values
+    exponential_decay_length_penalty suppress_tokens begin_suppress_tokens bad_words_ids
+    forced_bos_token_id forced_eos_token_id is_llama_config transformers.js_config
+    """.split()
+)
+
+
+def check_known(config: Mapping, known: Iterable[str], where: str = ""):
+    """Refuses fields that may change what is computed and that nothing here reads.
+
+    What is null or false switches nothing on, and names that start with `_` are transformers' own.
+
+    Args:
+      where: what stands before a field's name in errors: "text_config." or "".
+
+    Raises:
+      ValueError: such a field, with its value and the nearest known name.
+    """
+    known = {*known}
+    for name, value in config.items():
+        if name in known or name in HARMLESS or name.startswith("_") or value in (None, False):
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"config.json: {where}{name}={value!r} is a field that is not known{hint}")
