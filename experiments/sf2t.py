@@ -59,10 +59,7 @@ def get_config(arg: str = ""):
 
 
 def tiny(config):
-    # counting is learnt first and needs little; where a view or a patch is comes last
-    config.fragments.weights.counting = 0.5
-    config.fragments.weights.consistency = 1.2
-    config.fragments.weights.localization = 1.5
+    config.fragments.weights.counting = 0.5  # it is learnt first and needs little
     config.data.procedural_clips = 400
     config.data.procedural_share = 0.6
 
@@ -73,7 +70,7 @@ def tiny(config):
     config.optim.lr = 2e-3
     config.optim.b2 = 0.98
     # vjax-tiny forgets fast: what it answers to these beforehand, it goes on answering
-    config.rehearsal.share = 0.3
+    config.rehearsal.share = 0.25
     config.rehearsal.items = 2400
     config.rehearsal.questions = (
         "What is the action?|pushes|pulls|covers|drops|turns|passes",

@@ -13,7 +13,8 @@ class Prompt:
 
     Attributes:
         parts: (kind, value) in reading order. `frame` is a boundary token and an image, `image` an
-            image alone; their value is a position in `images`. The value of `text` is a str.
+            image alone; their value is a position in `images`. The value of `text` is a str, that
+            of `video` (for families that have such) a tuple of positions.
             Texts are joined as they are: line breaks are in them.
         images: uint8 [H, W, 3] RGB each; views of the clip wherever nothing was edited.
         answer: the right answer.
@@ -21,7 +22,7 @@ class Prompt:
         options: texts of a multiple-choice question, in the order of its letters.
     """
 
-    parts: tuple[tuple[str, int | str], ...]
+    parts: tuple[tuple[str, int | str | tuple[int, ...]], ...]
     images: tuple[np.ndarray, ...]
     answer: str
     candidates: tuple[str, ...] = ()
