@@ -183,7 +183,7 @@ class Export:
 class Pretrain:
     """Only `--job=pretrain` reads these: how vjax-tiny itself is made."""
 
-    stages: tuple[str, ...] = ("see", "read", "talk", "watch", "watch", "watch")
+    stages: tuple[str, ...] = ("see", "read", "talk", "watch", "watch", "watch", "watch")
     clips: Positive = 6000  # procedural, split `base`
     eval_clips: Positive = 400  # procedural, split `base_eval`
     vocab: Positive = 768

@@ -166,7 +166,7 @@ STAGES: dict[str, tuple[Callable[..., tuple[VideoLLM, float]], str]] = {
     "see": (
         Stage.see,
         "{tower_steps:,} steps of {tower_batch_size} frames: the tower learns what is there, "
-        "where, in what state, each patch's pixels, and which frames are the same moment",
+        "where, in what state, each patch's pixels, noise, and which frames are the same moment",
     ),
     "read": (
         Stage.read,

@@ -145,8 +145,8 @@ class Chat:
         want = [self.media.kinds[kind].token for kind, _ in pictures]
         if ids[at].tolist() != want:
             raise ValueError(
-                f"the chat template shows {len(at)} pictures as tokens {ids[at].tolist()}, where "
-                f"the prompt has {len(want)}, {want}; does it put pictures before words?"
+                f"the chat template shows pictures as tokens {ids[at].tolist()}, the prompt has "
+                f"{want}: others, or in another order"
             )
         copies = np.ones(len(ids), int)
         copies[at] = [one.tokens for one in laid]
