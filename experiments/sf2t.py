@@ -59,7 +59,12 @@ def get_config(arg: str = ""):
 
 
 def tiny(config):
-    config.fragments.weights.counting = 0.5  # it is learnt first and needs little
+    # counting is learnt first and needs little, what asks for a comparison needs most
+    config.fragments.weights.counting = 0.3
+    config.fragments.weights.consistency = 1.3
+    config.fragments.weights.localization = 1.3
+    config.fragments.weights.disorder = 1.2
+    config.fragments.weights.rearrangement = 0.8
     config.data.procedural_clips = 400
     config.data.procedural_share = 0.6
 
@@ -70,14 +75,14 @@ def tiny(config):
     config.optim.lr = 2e-3
     config.optim.b2 = 0.98
     # vjax-tiny forgets fast: what it answers to these beforehand, it goes on answering
-    config.rehearsal.share = 0.25
+    config.rehearsal.share = 0.15
     config.rehearsal.items = 2400
     config.rehearsal.questions = (
         "What is the action?|pushes|pulls|covers|drops|turns|passes",
         "What is the effect?|leaves a trail|melts|grows|fades|breaks|changes colour|nothing",
         "What is the speed?|frozen|slow|normal|fast",
     )
-    config.train.steps = 1300
+    config.train.steps = 2800
     config.train.batch_size = 24
     return config
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.special
+import tokenizers
 
 from tests.data import made_up
 from vjax import main
@@ -21,7 +22,7 @@ def folders(tmp_path_factory):
     """(a language model's folder, the same behind the tower of vjax-tiny)."""
     transformers = pytest.importorskip("transformers")
     root = tmp_path_factory.mktemp("language")
-    tokenizer = made_up.small_tokenizer()
+    tokenizer = tokenizers.Tokenizer.from_str(made_up.small_tokenizer().to_str())  # a copy
     tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
     config = transformers.AutoConfig.for_model(
         "llama", hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
