@@ -5,7 +5,7 @@
   ./launch/local python -m vjax.main --config=experiments/sf2t.py:smoke
 
 Presets:
-  tiny                 vjax-tiny on two CPU cores, ten to twenty minutes (the default)
+  tiny                 vjax-tiny on two CPU cores, about ten minutes (the default)
   smoke                the same run, end to end in about two minutes, too short to learn anything
   qwen2_vl_2b, qwen2_vl_7b, llava_onevision_7b
                        a checkpoint folder as released, by default below checkpoints/;
