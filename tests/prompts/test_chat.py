@@ -136,6 +136,21 @@ def test_a_template_that_ends_answers_otherwise_is_an_error(chat, tmp_path):
         Chat.from_folder(tmp_path, SPEC)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"end_token_id": 9999}, "token 9999 is the end of turn; tokenizer.json has none"),
+        ({"image_token_id": 9999}, "token 9999 is the placeholder of a frame"),
+        ({"text": dataclasses.replace(SPEC.text, vocab=300)}, "config.json's vocab_size is 300"),
+    ],
+)
+def test_a_tokenizer_of_another_checkpoint_is_an_error(chat, tmp_path, changed, message):
+    chat.tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "chat_template.jinja").write_text(TINY_TEMPLATE)
+    with pytest.raises(ValueError, match=message):
+        Chat.from_folder(tmp_path, dataclasses.replace(SPEC, **changed))
+
+
 def test_a_template_cannot_reach_into_python(chat):
     evil = Chat(chat.tokenizer, "{{ messages.__class__.__mro__ }}", SPEC, chat.media)
     with pytest.raises(Exception, match="unsafe"):

@@ -83,11 +83,12 @@ class Chat:
 
         Raises:
           FileNotFoundError: the folder holds no tokenizer or no chat template.
-          ValueError: a template that ends an answer otherwise than config.json says.
+          ValueError: a tokenizer or a template that does not fit config.json.
         """
         template, names = _template(pathlib.Path(folder))
         media = media or Squares.of(spec)
         chat = cls(tokenizer_lib.load(folder), template, spec, media, names=names, **options)
+        chat.check_tokens()
         chat.check_end()
         return chat
 
@@ -181,6 +182,24 @@ class Chat:
         if self.end_token_id in ids:
             ids = ids[: ids.index(self.end_token_id)]
         return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def check_tokens(self):
+        """Raises ValueError unless the tokenizer and the model speak of the same tokens."""
+        size = self.tokenizer.get_vocab_size()
+        if size > self.spec.text.vocab:
+            raise ValueError(
+                f"tokenizer.json has {size} tokens, config.json's vocab_size is "
+                f"{self.spec.text.vocab}: they are not of one checkpoint"
+            )
+        for what, token in (("end of turn", self.end_token_id), *self._named_placeholders()):
+            if self.tokenizer.id_to_token(token) is None:
+                raise ValueError(
+                    f"config.json says that token {token} is the {what}; tokenizer.json has none "
+                    "of that number: they are not of one checkpoint"
+                )
+
+    def _named_placeholders(self) -> list[tuple[str, int]]:
+        return [(f"placeholder of a {kind}", of.token) for kind, of in self.media.kinds.items()]
 
     def check_end(self):
         """Raises ValueError unless the template ends an answer with the model's end of turn."""
