@@ -24,6 +24,7 @@ def write_mp4(path: str | os.PathLike, frames: np.ndarray, fps: int, *, crf: int
     try:
         with av.open(str(partial), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
             options = {"crf": str(crf), "preset": "veryfast", "threads": "1", "flags": "+bitexact"}
+            options["mbtree"] = "0"  # reads memory nobody wrote: bytes would differ run by run
             stream = container.add_stream("libx264", rate=fps, options=options)
             stream.height, stream.width = frames.shape[1:3]
             stream.pix_fmt = "yuv420p"

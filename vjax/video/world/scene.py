@@ -8,7 +8,7 @@ import numpy as np
 
 from vjax.video.rng import philox, pick
 
-VERSION = 3  # of the generator: raise it whenever the pixels or the truth of a seed change
+VERSION = 4  # of the generator: raise it whenever the pixels or the truth of a seed change
 FPS = 12
 SPLITS = ("base", "base_eval", "train", "eval", "test")
 ACTIONS = ("push", "pull", "cover", "drop", "turn", "pass")
