@@ -101,7 +101,7 @@ class Fragments:
     sampler: Literal["motion", "ssim", "uniform", "random"] = "motion"
     power: AboveZero = 0.5  # exponent of the motion curve
     tau: Annotated[float, Range(0, 1)] = 10 / 255  # grey difference that tells two frames apart
-    mcq_share: Share = 0.5
+    mcq_share: Share = 0.5  # of the training items
     weights: Weights = field(default_factory=Weights)
 
 
@@ -165,6 +165,7 @@ class Eval:
     batch_size: Positive = 32
     seed: Count = 1
     sampler: Literal["motion", "uniform", "random"] = "motion"  # of the sets that are judged
+    mcq_share: Share = 0.5  # of the items that are judged
     control: Literal["none", "blank", "no_order"] = "none"
     bootstrap: Positive = 1000  # resamples of the intervals
 

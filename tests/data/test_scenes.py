@@ -81,6 +81,11 @@ def shown(asked):
     return of_kind(asked, "watching")
 
 
+def test_conversations_in_words_alone_show_nothing_in_any_turn(asked):
+    found = of_kind(asked, "words")
+    assert found and not any(turn.images for _, turns in found for turn in turns)
+
+
 @pytest.mark.parametrize("kind", ["words", "naming", "comparing", "matching", "spotting"])
 def test_each_kind_has_its_share(asked, kind):
     share = getattr(TALK, kind)

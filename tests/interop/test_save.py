@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from tests.models import tiny
-from vjax.families import llava, read_spec
+from vjax.families import llava, read_spec, spec_of
 from vjax.interop import load_model, reference_logits, save_model
 from vjax.models import lora
 
@@ -78,4 +78,4 @@ def test_configs_that_are_not_read(change, message):
         else:
             config[key] = value
     with pytest.raises(ValueError, match=message):
-        llava.spec(config)
+        spec_of(config)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vjax.families import family_of
+from vjax.families import family_of, spec_of
 from vjax.models.video_llm import VideoLLM
 
 QWEN_VISION = {"depth": 32, "embed_dim": 1280, "num_heads": 16, "mlp_ratio": 4}
@@ -68,8 +68,7 @@ def test_as_many_parameters(name):
     config = RELEASED[name]
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    family = family_of(config["model_type"])
-    spec = family.spec(config)
+    spec = spec_of(config)
     model = nnx.eval_shape(lambda: VideoLLM(spec, rngs=nnx.Rngs(0)))
     ours = sum(int(np.prod(v.shape)) for _, v in nnx.to_flat_state(nnx.state(model)))
 
@@ -80,7 +79,7 @@ def test_as_many_parameters(name):
         auto = transformers.AutoModelForImageTextToText
     with torch.device("meta"):
         built = auto.from_config(theirs)
-    unused = set(family.unused_weights(spec))
+    unused = set(family_of(spec.family).unused_weights(spec))
     count = {name: p.numel() for name, p in built.named_parameters() if name not in unused}
     assert ours == sum(count.values())
     COUNTED[name] = ours

@@ -35,6 +35,7 @@ def get_config(arg=""):
     config.data.workers = 0
     config.data.read_threads = 1
     config.fragments.mcq_share = 1.0  # one number of candidates: one program to compile
+    config.eval.mcq_share = 1.0
     config.lora.rank = 2
     config.lora.targets = "(tower|decoder)/layers/attn/q|decoder/layers/mlp/down|projector/fc1"
     config.optim.lr = 0.03

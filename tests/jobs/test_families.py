@@ -2,7 +2,6 @@
 
 import json
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -11,8 +10,8 @@ from tests.interop.theirs import agree, logits
 from tests.prompts.test_reference_chat import OneVision, Qwen
 from vjax import main
 from vjax.config import freeze
-from vjax.data.collate import Shape, collate
 from vjax.evals.summary import read_results
+from vjax.generate import ask
 from vjax.interop import load_weights
 from vjax.jobs import _model
 from vjax.prompts import Prompt
@@ -32,6 +31,7 @@ SMALL = (
     "--config.model.image_size=56",
     "--config.data.workers=0",
     "--config.fragments.mcq_share=1.0",
+    "--config.eval.mcq_share=1.0",
     "--config.train.steps=20",
     "--config.train.batch_size=2",
     "--config.eval.items_procedural=2",
@@ -93,18 +93,14 @@ def asked(tuned):
     rng = np.random.default_rng(0)
     frames = tuple(rng.integers(0, 256, (56, 56, 3)).astype(np.uint8) for _ in range(3))
     parts = (("frame", 0), ("frame", 1), ("text", "Here?"), ("image", 2))
-    encoded = loaded.chat.encode(Prompt(parts, frames, "Yes"))
-    shape = Shape(1, len(encoded.tokens), 3, 56, loaded.chat.patches)
-    batch = collate([[encoded]], shape, pad_token_id=0)
-    batch = {name: jnp.asarray(field) for name, field in batch.items() if name != "item"}
-    logits = np.asarray(model.decoder.logits(model(batch)[0]))[0]
-    return loaded, encoded, frames, logits
+    prompt = Prompt(parts, frames, "Yes")
+    return loaded, prompt, frames, ask.logits(model, prompt, loaded.chat, image_size=56)
 
 
 def reference(model, asked):
     """Logits of the reference class for the same tokens and pixels, the processor's own way."""
-    loaded, encoded, frames, _ = asked
-    spec, ids = loaded.spec, encoded.tokens[None].astype(np.int64)
+    loaded, prompt, frames, _ = asked
+    spec, ids = loaded.spec, loaded.chat.encode(prompt).tokens[None].astype(np.int64)
     arrays = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
     if spec.family == "qwen2_vl":
         rule = GridPixels(14, 2, 2, 4 * 28 * 28, 4 * 28 * 28, spec.vision.mean, spec.vision.std)
@@ -131,12 +127,8 @@ def reference(model, asked):
 def test_frames_as_jobs_show_them_are_what_the_reference_class_sees(released, asked):
     """The base model: our adapters have no say in it."""
     _, folder, theirs = released
-    loaded, encoded, *_ = asked
-    base = load_weights(folder, loaded.spec)
-    shape = Shape(1, len(encoded.tokens), 3, 56, loaded.chat.patches)
-    batch = collate([[encoded]], shape, pad_token_id=0)
-    batch = {name: jnp.asarray(field) for name, field in batch.items() if name != "item"}
-    ours = np.asarray(base.decoder.logits(base(batch)[0]))[0]
+    loaded, prompt, *_ = asked
+    ours = ask.logits(load_weights(folder, loaded.spec), prompt, loaded.chat, image_size=56)
     np.testing.assert_allclose(ours, reference(theirs, asked), atol=1e-5)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from vjax.families import family_of
+from vjax.families import spec_of
 from vjax.prompts import Prompt
 from vjax.prompts.chat import Chat
 from vjax.prompts.media import Native, Squares
@@ -110,7 +110,7 @@ class Qwen:
         self.folder = folder
         self.processor.save_pretrained(folder)
         self.config.save_pretrained(folder)
-        self.spec = family_of(self.name).spec(self.config.to_dict())
+        self.spec = spec_of(self.config.to_dict())
         self.native = Chat.from_folder(
             folder, self.spec, Native.from_folder(folder, self.spec), position_rule="hf5"
         )

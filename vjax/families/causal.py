@@ -20,11 +20,8 @@ ARCHITECTURES = {
 
 
 def spec(config: dict) -> ModelSpec:
-    """Reads the config.json of a decoder; raises ValueError for a setting that is not read."""
-    try:
-        decoder = decoder_spec(config)
-    except KeyError as error:
-        raise ValueError(f"config.json: {error.args[0]!r} is missing") from None
+    """Reads the config.json of a decoder; raises as `vjax.families.llava.spec`."""
+    decoder = decoder_spec(config)
     end, pad = end_and_pad(config)
     return ModelSpec(
         family=decoder.model_type,

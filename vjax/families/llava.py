@@ -45,12 +45,10 @@ def spec(config: dict) -> ModelSpec:
       config: the parsed config.json.
 
     Raises:
-      ValueError: a setting that this layout does not know, with its name, or one that is missing.
+      ValueError: a setting that this layout does not know, with its name.
+      KeyError: one that is missing.
     """
-    try:
-        return read(config, "llava", frame_token_id=config["frame_token_id"])
-    except KeyError as error:
-        raise ValueError(f"config.json: {error.args[0]!r} is missing") from None
+    return read(config, "llava", frame_token_id=config["frame_token_id"])
 
 
 def read(

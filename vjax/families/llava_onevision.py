@@ -30,24 +30,21 @@ FIELDS = (
 
 
 def spec(config: dict) -> ModelSpec:
-    """Reads a LlavaOnevisionConfig; raises ValueError for what is missing or not read."""
+    """Reads a LlavaOnevisionConfig; raises as `vjax.families.llava.spec`."""
     aspect = config.get("vision_aspect_ratio", f"{ASPECT}9")
     if not aspect.removeprefix(ASPECT).isdigit():
         raise ValueError(f"config.json: vision_aspect_ratio is {aspect!r}, not {ASPECT}NUMBER")
-    try:
-        full = {"vision_feature_select_strategy": "full"} | config  # this class's default
-        read = llava.read(full, "llava_onevision", layer=-1, frame_token_id=NO_TOKEN, fields=FIELDS)
-        return dataclasses.replace(
-            read,
-            projector=dataclasses.replace(read.projector, pool=POOL, newline=True),
-            video_token_id=config.get("video_token_id", config.get("video_token_index")),
-            tiles=TilesSpec(
-                tuple((h, w) for h, w in config["image_grid_pinpoints"]),
-                int(aspect.removeprefix(ASPECT)),
-            ),
-        )
-    except KeyError as error:
-        raise ValueError(f"config.json: {error.args[0]!r} is missing") from None
+    full = {"vision_feature_select_strategy": "full"} | config  # this class's default
+    read = llava.read(full, "llava_onevision", layer=-1, frame_token_id=NO_TOKEN, fields=FIELDS)
+    return dataclasses.replace(
+        read,
+        projector=dataclasses.replace(read.projector, pool=POOL, newline=True),
+        video_token_id=config.get("video_token_id", config.get("video_token_index")),
+        tiles=TilesSpec(
+            tuple((h, w) for h, w in config["image_grid_pinpoints"]),
+            int(aspect.removeprefix(ASPECT)),
+        ),
+    )
 
 
 def config_json(spec: ModelSpec) -> dict:

@@ -45,16 +45,8 @@ VISION = (
 def spec(config: dict) -> ModelSpec:
     """Reads a Qwen2VLConfig, as published (language keys at the top) or as transformers 5 saves it.
 
-    Raises:
-      ValueError: a setting that is missing or not read, with its name.
+    Raises as `vjax.families.llava.spec`.
     """
-    try:
-        return _spec(config)
-    except KeyError as error:
-        raise ValueError(f"config.json: {error.args[0]!r} is missing") from None
-
-
-def _spec(config: dict) -> ModelSpec:
     vision = config["vision_config"]
     nested = "text_config" in config
     check_known(config, TOP if nested else (*TOP, *TEXT_KEYS))

@@ -30,11 +30,22 @@ def family_of(model_type: str) -> types.ModuleType:
 
 
 def read_spec(folder: str | pathlib.Path) -> ModelSpec:
-    """The model spec of a Hugging-Face-style checkpoint folder."""
+    """The model spec of a Hugging-Face-style checkpoint folder; raises as `spec_of`."""
     path = pathlib.Path(folder) / "config.json"
     if not path.exists():
         raise FileNotFoundError(
             f"{path}: no config.json; a checkpoint is a Hugging-Face-style folder"
         )
-    config = json.loads(path.read_text())
-    return family_of(config.get("model_type", "")).spec(config)
+    return spec_of(json.loads(path.read_text()))
+
+
+def spec_of(config: dict) -> ModelSpec:
+    """The model spec of a parsed config.json.
+
+    Raises:
+      ValueError: an unknown `model_type`, a setting that is missing or one that is not read.
+    """
+    try:
+        return family_of(config.get("model_type", "")).spec(config)
+    except KeyError as error:
+        raise ValueError(f"config.json: {error.args[0]!r} is missing") from None

@@ -7,11 +7,22 @@ import numpy as np
 
 from vjax.data.collate import Shape, collate
 from vjax.generate.answer import answer
+from vjax.models.video_llm import VideoLLM
 from vjax.prompts import Prompt
 from vjax.prompts.chat import Chat, Encoded
 
 # candidates of a prompt go to the first bucket that holds them: one compiled program each
 BUCKETS = (5, 24, 120)
+
+
+def logits(model: VideoLLM, prompt: Prompt, chat: Chat, *, image_size: int) -> np.ndarray:
+    """Of a question with its answer, float32 [T, vocab]."""
+    asked = chat.encode(prompt)
+    shape = Shape(1, len(asked.tokens), max(1, len(asked.images)), image_size, chat.patches)
+    batch = collate([[asked]], shape, pad_token_id=chat.spec.pad_token_id)
+    batch = {name: jnp.asarray(field) for name, field in batch.items() if name != "item"}
+    hidden, _ = model(batch)
+    return np.asarray(model.decoder.logits(hidden), np.float32)[0]
 
 
 def ask(

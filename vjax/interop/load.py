@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes  # noqa: F401  numpy then knows bfloat16, which safetensors asks it for
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh, NamedSharding, Sharding, SingleDeviceSharding
+from jax.sharding import Mesh, Sharding
 from safetensors import SafetensorError, safe_open
 
 from vjax.console import UserError
@@ -19,9 +18,8 @@ from vjax.families import family_of, read_spec
 from vjax.families.spec import ModelSpec
 from vjax.interop.layouts import our_shape, read_ours
 from vjax.interop.orbax import PARAMS, load_orbax
-from vjax.models.lora import path_str
+from vjax.interop.variables import abstract, axes_of, by_path, check, fill, place
 from vjax.models.video_llm import VideoLLM
-from vjax.sharding import partition_spec
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -64,12 +62,12 @@ def load_weights(
     if (folder / PARAMS).is_dir():
         return load_orbax(folder, spec, dtype=dtype, mesh=mesh)
     there, problems = _tensors(folder, family.module_name)
-    model = nnx.eval_shape(lambda: VideoLLM(spec, rngs=nnx.Rngs(0)))
-    flat = nnx.to_flat_state(nnx.state(model))
+    model = abstract(spec)
+    variables = by_path(model)
     names = family.weight_map(spec)
     used = set()
-    for path, variable in flat:
-        name, layout = names[path_str(path)]
+    for path, variable in variables.items():
+        name, layout = names[path]
         for key, each in _parts(name, variable.shape):
             used.add(key)
             if key not in there:
@@ -91,19 +89,15 @@ def load_weights(
         for key in sorted(there.keys() - used)
         if not family.is_unused(spec, key)
     ]
-    if problems:
-        count = f"{len(problems)} tensor(s) do not fit config.json"
-        raise UserError(f"{folder}: {count}\n  " + "\n  ".join(problems))
+    check(folder, problems)
 
-    loaded = []
-    for path, variable in flat:
-        name, layout = names[path_str(path)]
+    values = {}
+    for path, variable in variables.items():
+        name, layout = names[path]
         parts = [(there[key], each) for key, each in _parts(name, variable.shape)]
-        axes = variable.get_metadata()["axes"]
-        value = _variable(parts, "{}" in name, layout, jnp.dtype(dtype), axes, mesh)
-        loaded.append((path, variable.replace(value)))
-    nnx.update(model, nnx.from_flat_state(loaded))
-    return model
+        axes = axes_of(variable)
+        values[path] = _variable(parts, "{}" in name, layout, jnp.dtype(dtype), axes, mesh)
+    return fill(model, values)
 
 
 def _parts(name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -135,11 +129,6 @@ def _variable(
 ) -> jax.Array:  # fmt: skip
     """A variable on its devices; one of many layers is filled in place, layer by layer."""
 
-    def sharding(axes: tuple[str, ...]) -> Sharding:
-        if mesh is None:
-            return SingleDeviceSharding(jax.devices()[0])
-        return NamedSharding(mesh, partition_spec(axes))
-
     def read(tensor: Tensor, shape: tuple[int, ...], axes: tuple[str, ...]) -> jax.Array:
         def part(index: tuple[slice, ...]) -> np.ndarray:
             value = read_ours(tensor.handle, layout, index)
@@ -148,12 +137,12 @@ def _variable(
                 raise UserError(f"{tensor.file}: {bad} numbers of {tensor.name} are not finite")
             return np.ascontiguousarray(value.astype(dtype))
 
-        return jax.make_array_from_callback(shape, sharding(axes), part)
+        return jax.make_array_from_callback(shape, place(axes, mesh), part)
 
     if not stacked:
         return read(*parts[0], axes)
     shape = (len(parts), *parts[0][1])
-    whole = _empty(shape, dtype, sharding(axes))
+    whole = _empty(shape, dtype, place(axes, mesh))
     for n, (tensor, each) in enumerate(parts):
         whole = _fill(whole, read(tensor, each, axes[1:]), n)
     return whole

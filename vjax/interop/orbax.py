@@ -1,21 +1,17 @@
 """Whole models as Orbax checkpoints: a folder with config.json and `params/`."""
 
-import json
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from flax import nnx
-from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
+from jax.sharding import Mesh
 
-from vjax.console import UserError
-from vjax.families import family_of
 from vjax.families.spec import ModelSpec
-from vjax.models.lora import path_str
+from vjax.interop.save import write_config
+from vjax.interop.variables import abstract, axes_of, by_path, check, fill, place
 from vjax.models.video_llm import VideoLLM
-from vjax.sharding import partition_spec
 
 PARAMS = "params"
 
@@ -23,10 +19,8 @@ PARAMS = "params"
 def save_orbax(folder: str | Path, model: VideoLLM):
     """Writes config.json and params/: one array a variable, by its path, as it is laid out here."""
     folder = Path(folder).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    config = family_of(model.spec.family).config_json(model.spec)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    values = {path_str(path): v[...] for path, v in nnx.to_flat_state(nnx.state(model))}
+    write_config(folder, model.spec)
+    values = {path: variable[...] for path, variable in by_path(model).items()}
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder / PARAMS, values, force=True)
 
@@ -40,34 +34,20 @@ def load_orbax(
       UserError: arrays that are missing, left over or of another shape, all listed.
     """
     params = (Path(folder) / PARAMS).absolute()
-    model = nnx.eval_shape(lambda: VideoLLM(spec, rngs=nnx.Rngs(0)))
-    flat = {path_str(path): (path, v) for path, v in nnx.to_flat_state(nnx.state(model))}
-    want = {name: tuple(v.shape) for name, (_, v) in flat.items()}
+    model = abstract(spec)
+    like = {
+        path: jax.ShapeDtypeStruct(v.shape, np.dtype(dtype), sharding=place(axes_of(v), mesh))
+        for path, v in by_path(model).items()
+    }
     with ocp.StandardCheckpointer() as checkpointer:
         there = checkpointer.metadata(params).item_metadata.tree
-        held = {name: tuple(array.shape) for name, array in there.items()}
-        problems = [f"missing: {name}" for name in want.keys() - held.keys()]
-        problems += [f"not used: {name}" for name in held.keys() - want.keys()]
+        held = {path: tuple(array.shape) for path, array in there.items()}
+        problems = [f"missing: {path}" for path in like.keys() - held.keys()]
+        problems += [f"not used: {path}" for path in held.keys() - like.keys()]
         problems += [
-            f"wrong shape: {name} is {list(held[name])}, config.json asks for {list(want[name])}"
-            for name in want.keys() & held.keys()
-            if held[name] != want[name]
+            f"wrong shape: {path} is {list(held[path])}, config.json asks for {list(v.shape)}"
+            for path, v in like.items()
+            if path in held and held[path] != v.shape
         ]
-        if problems:
-            raise UserError(
-                f"{params} does not fit config.json\n  " + "\n  ".join(sorted(problems))
-            )
-
-        def lies(variable):
-            if mesh is None:
-                return SingleDeviceSharding(jax.devices()[0])
-            return NamedSharding(mesh, partition_spec(variable.get_metadata()["axes"]))
-
-        like = {
-            name: jax.ShapeDtypeStruct(v.shape, np.dtype(dtype), sharding=lies(v))
-            for name, (_, v) in flat.items()
-        }
-        values = checkpointer.restore(params, like)
-    loaded = [(path, v.replace(values[name])) for name, (path, v) in flat.items()]
-    nnx.update(model, nnx.from_flat_state(loaded))
-    return model
+        check(params, sorted(problems))
+        return fill(model, checkpointer.restore(params, like))

@@ -7,16 +7,23 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
-from flax import nnx
 from safetensors.numpy import save_file
 
 from vjax.families import family_of
+from vjax.families.spec import ModelSpec
 from vjax.interop.layouts import to_theirs
+from vjax.interop.variables import by_path
 from vjax.models.layers import LoRAParam
-from vjax.models.lora import path_str
 from vjax.models.video_llm import VideoLLM
 
 DTYPES = {"bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
+
+
+def write_config(folder: Path, spec: ModelSpec, **settings):
+    """Makes the folder where it is not there, and in it the config.json of `spec`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = family_of(spec.family).config_json(spec) | settings
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def save_model(
@@ -32,12 +39,12 @@ def save_model(
     Raises:
       ValueError: the model has adapters.
     """
-    state = nnx.state(model)
-    if any(isinstance(v, LoRAParam) for _, v in nnx.to_flat_state(state)):
+    variables = by_path(model)
+    if any(isinstance(v, LoRAParam) for v in variables.values()):
         raise ValueError("the model has adapters: merge them first, or save them by save_adapter")
     family = family_of(model.spec.family)
     on_disk = DTYPES[dtype]
-    values = {path_str(path): np.asarray(v[...]) for path, v in nnx.to_flat_state(state)}
+    values = {path: np.asarray(v[...]) for path, v in variables.items()}
     tensors = dict(family.unused_weights(model.spec))
     for path, (name, layout) in family.weight_map(model.spec).items():
         if "{}" in name:
@@ -46,9 +53,7 @@ def save_model(
             tensors[name] = to_theirs(values[path], layout)
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    config = family.config_json(model.spec) | {"dtype": dtype}
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write_config(folder, model.spec, dtype=dtype)
     tensors = {family.file_name(name): w.astype(on_disk) for name, w in sorted(tensors.items())}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     for file in files:

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-import vjax
 from vjax.checkpoints import Checkpoints, CheckpointSet
 from vjax.config import Config, cache_root
 from vjax.console import UserError, table
 from vjax.families import read_spec
 from vjax.families.spec import ModelSpec, VideoSpec
-from vjax.interop.load import load_weights
+from vjax.interop import load_weights
+from vjax.interop.checkpoint import PRESETS
 from vjax.jobs import _smollm2
 from vjax.models import lora
 from vjax.models.lora import split_trainable
@@ -23,7 +23,7 @@ from vjax.models.resize import resize_positions, resized_spec
 from vjax.models.video_llm import VideoLLM
 from vjax.prompts.chat import Chat
 
-TINY = Path(vjax.__file__).parent / "presets" / "vjax-tiny"
+TINY = PRESETS / "vjax-tiny"
 VIDEO_SPEC = "video_spec.json"
 FPS = 2.0  # of questions about whole clips, where a checkpoint says nothing
 
@@ -83,16 +83,16 @@ def load(config: Config) -> Loaded:
         model = load_weights(folder, spec, dtype=jnp.dtype(frozen))
         model = resize_positions(model, video.image_size)
     if adapters:
-        options = config.lora
+        adapter = config.lora
         try:
             lora.add(
                 model,
-                rank=options.rank,
-                alpha=options.alpha,
-                dropout=options.dropout,
-                targets=options.targets,
+                rank=adapter.rank,
+                alpha=adapter.alpha,
+                dropout=adapter.dropout,
+                targets=adapter.targets,
                 rngs=nnx.Rngs(config.seed + 1),
-                kind=options.kind,
+                kind=adapter.kind,
             )
         except ValueError as error:
             raise UserError(str(error)) from error

@@ -27,7 +27,7 @@ def fragment_config(config: Config, video: VideoSpec, *, judged: bool) -> Fragme
         power=options.power,
         tau=options.tau,
         model_size=video.image_size,
-        mcq_share=options.mcq_share,
+        mcq_share=config.eval.mcq_share if judged else options.mcq_share,
     )
 
 

@@ -5,14 +5,13 @@ import json
 import shutil
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from vjax.config import Config
 from vjax.console import UserError, say
-from vjax.data.collate import Shape, collate
 from vjax.families import read_spec
+from vjax.generate.ask import logits
 from vjax.interop import load_adapter, load_weights, merge, save_adapter, save_model, save_orbax
 from vjax.jobs import _model
 from vjax.models import lora
@@ -88,12 +87,7 @@ def probe(loaded: _model.Loaded, model: VideoLLM) -> np.ndarray:
     size = loaded.video.image_size
     frames = philox("probe").integers(0, 256, (3, size, size, 3)).astype(np.uint8)
     parts = (("frame", 0), ("frame", 1), ("text", "Which shows this?"), ("image", 2))
-    asked = loaded.chat.encode(Prompt(parts, tuple(frames), "Yes"))
-    shape = Shape(1, len(asked.tokens), len(frames), size, loaded.chat.patches)
-    batch = collate([[asked]], shape, pad_token_id=loaded.spec.pad_token_id)
-    batch = {name: jnp.asarray(field) for name, field in batch.items() if name != "item"}
-    hidden, _ = model(batch)
-    return np.asarray(model.decoder.logits(hidden), np.float32)[0]
+    return logits(model, Prompt(parts, tuple(frames), "Yes"), loaded.chat, image_size=size)
 
 
 def copy_side_files(loaded: _model.Loaded, folder: Path):

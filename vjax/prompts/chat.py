@@ -5,6 +5,7 @@ import datetime
 import json
 import pathlib
 from collections.abc import Sequence
+from typing import Literal
 
 import jinja2
 import jinja2.ext
@@ -111,8 +112,21 @@ class Chat:
         turns = [turns] if isinstance(turns, Prompt) else list(turns)
         pictures = [picture for turn in turns for picture in _pictures(turn)]
         laid = self.media.lay(pictures)
+        tokens, answer, closing = [], [], False
+        for piece, is_answer in self._pieces(turns, with_answer):
+            ids = piece if is_answer else self.tokenizer.encode(piece, add_special_tokens=False).ids
+            tokens += ids
+            answer += [is_answer or (closing and k == 0) for k in range(len(ids))]
+            closing = is_answer  # the end of turn comes first in what follows
+        images = tuple(image for _, frames in pictures for image in frames)
+        return self._expanded(np.asarray(tokens), np.asarray(answer), images, pictures, laid)
+
+    def _pieces(
+        self, turns: list[Prompt], with_answer: bool
+    ) -> list[tuple[str, Literal[False]] | tuple[list[int], Literal[True]]]:
+        """The conversation in turns: text that is not learnt, and ids of answers, which are."""
         messages: list[dict] = []
-        pieces: list[tuple[str | list[int], bool]] = []  # text or ids, and whether it is an answer
+        pieces: list = []
         past = rest = ""
         for n, turn in enumerate(turns):
             messages.append({"role": "user", "content": self._content(turn)})
@@ -120,9 +134,7 @@ class Chat:
             asked = self._after(past, messages, add_generation_prompt=last)
             if last:
                 pieces.append((rest + asked, False))
-                if with_answer:
-                    pieces.append((self.candidate(turn.answer), True))
-                break
+                return pieces + [(self.candidate(turn.answer), True)] * with_answer
             past += asked
             messages.append({"role": "assistant", "content": self._said(turn.answer)})
             reply = self._after(past, messages)
@@ -131,14 +143,7 @@ class Chat:
             head, _, tail = reply.rpartition(turn.answer)
             pieces += [(rest + asked + head, False), (self.candidate(turn.answer, end=False), True)]
             rest = tail
-        tokens, answer, closing = [], [], False
-        for piece, is_answer in pieces:
-            ids = piece if is_answer else self.tokenizer.encode(piece, add_special_tokens=False).ids
-            tokens += ids
-            answer += [is_answer or (closing and k == 0) for k in range(len(ids))]
-            closing = is_answer  # the end of turn comes first in what follows
-        images = tuple(image for _, frames in pictures for image in frames)
-        return self._expanded(np.asarray(tokens), np.asarray(answer), images, pictures, laid)
+        return pieces
 
     def _expanded(self, ids, answer, images, pictures, laid) -> Encoded:
         """Every placeholder repeated as often as its picture has tokens."""
