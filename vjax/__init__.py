@@ -1,15 +1,19 @@
 """vjax: fine-tunes Video-LLMs in JAX on labels that come from the video itself (SF2T).
 
-`vjax.load` and `vjax.fragments` are imported on first use, so that `import vjax` stays instant and
+`load`, `interop` and `fragments` are imported on first use, so that `import vjax` stays instant and
 data workers never import jax.
 """
 
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["fragments", "load"]
+__all__ = ["fragments", "interop", "load"]
 
-_HOME = {"fragments": ("vjax.fragments", None), "load": ("vjax.interop", "load")}
+_HOME = {
+    "fragments": ("vjax.fragments", None),
+    "interop": ("vjax.interop", None),
+    "load": ("vjax.interop", "load"),
+}
 
 
 def __getattr__(name: str):

@@ -184,7 +184,9 @@ class Export:
 class Pretrain:
     """Only `--job=pretrain` reads these: how vjax-tiny itself is made."""
 
-    stages: tuple[str, ...] = ("see", "read", "talk", "watch", "watch", "watch", "watch")
+    stages: tuple[str, ...] = (
+        "see", "read", "talk", "watch", "watch", "watch", "watch", "recall",
+    )  # fmt: skip
     clips: Positive = 6000  # procedural, split `base`
     eval_clips: Positive = 400  # procedural, split `base_eval`
     vocab: Positive = 768
@@ -203,6 +205,7 @@ class Pretrain:
     reading_steps: Positive = 3000  # of `read`; those of `talk` are train.steps
     tower_multiplier: NotNegative = 0.3  # of the tower's learning rate in `talk`
     watching_steps: Positive = 2000  # of `watch`
+    recalling_steps: Positive = 2500  # of `recall`
     letter_weight: AboveZero = 5.0  # loss weight of option letters, Yes and No
 
 

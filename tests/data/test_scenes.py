@@ -164,7 +164,7 @@ def test_the_noise_patch_is_where_the_answer_says(asked):
             assert [turn.answer for turn in turns if says([turn], SPOT)] == right
         else:
             said = made_up.options_of(turns[0]).get(turns[0].answer, turns[0].answer)
-            assert said == ("No" if clean == [True] else "Yes")
+            assert said == ("No" if all(clean) else "Yes")
             found[said] += 1
     assert abs(found["Yes"] / found.total() - 0.5) < 0.1
 

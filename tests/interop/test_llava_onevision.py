@@ -19,7 +19,8 @@ from vjax.prompts.tiles import tile_count, tile_tokens
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-IMAGE, VIDEO, TILE = 62, 63, 28
+IMAGE, VIDEO = 62, 63
+TILE = 30  # 7 patches of 4 and a rest, as 384 pixels are 27 of 14
 TEXT = {
     "model_type": "qwen2", "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48,
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": 1,

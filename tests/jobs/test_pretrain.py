@@ -66,10 +66,19 @@ def test_a_stage_that_comes_again_learns_from_other_batches(made):
     assert len(losses[0]) == len(losses[1]) == 2 and losses[0] != losses[1]
 
 
-def test_a_stage_that_is_not_known(tmp_path):
-    stages = "--config.pretrain.stages=('see','dream')"
-    run = main.parse(["vjax", f"--workdir={tmp_path}/run", *MINIATURE, stages])
-    with pytest.raises(UserError, match="pretrain.stages: 'dream' is none of see, read, talk"):
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("stages=('see','dream')", "pretrain.stages: 'dream' is none of see, read, talk"),
+        ("tower_batch_size=7", "pretrain.tower_batch_size=7: give a multiple of 6"),
+    ],
+)
+def test_what_cannot_be_is_said_before_clips_are_made(tmp_path, monkeypatch, override, message):
+    monkeypatch.setattr(pretrain, "scene_clips", None)
+    run = main.parse(
+        ["vjax", f"--workdir={tmp_path}/run", *MINIATURE, f"--config.pretrain.{override}"]
+    )
+    with pytest.raises(UserError, match=message):
         pretrain.run(run.config, run.workdir)
 
 

@@ -136,11 +136,66 @@ def test_a_template_that_ends_answers_otherwise_is_an_error(chat, tmp_path):
         Chat.from_folder(tmp_path, SPEC)
 
 
+def test_the_end_of_turn_is_the_templates(chat, tmp_path):
+    """Of a base model, or one with several: config.json names another first."""
+    chat.tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "chat_template.jinja").write_text(TINY_TEMPLATE)
+    opened = Chat.from_folder(tmp_path, dataclasses.replace(SPEC, end_token_id=ASSISTANT))
+    assert opened.candidate("Yes") == [*plain(chat, "Yes"), END]
+    assert opened.decode([*plain(chat, "Yes"), END, *plain(chat, "No")]) == "Yes"
+
+
+def test_templates_may_tell_the_past_otherwise(chat):
+    """Qwen3's shows empty thoughts before the newest answer alone."""
+    opening = "{% if add_generation_prompt %}<|assistant|>"
+    template = TINY_TEMPLATE.replace(opening, opening + "think ")
+    thinking = Chat(chat.tokenizer, template, SPEC, chat.media)
+    turns = [question("Fast?", "Yes"), Prompt((("text", "Slow?"),), (), "No")]
+    got = thinking.encode(turns)
+    want = chat.encode(turns)
+    assert got.tokens.tolist() != want.tokens.tolist()
+    assert got.tokens[got.answer].tolist() == want.tokens[want.answer].tolist()
+    text = chat.tokenizer.decode(got.tokens, skip_special_tokens=False)
+    assert text.endswith("Yes<|end|><|user|>Slow?<|assistant|>think No<|end|>")
+
+
+def test_words_that_begin_with_a_space_stay_as_the_tokenizer_has_them():
+    """SentencePiece's way: a text that is cut in pieces would get spaces of its own."""
+    pieces = {
+        t: n
+        for n, t in enumerate(["<unk>", "</s>", "\u2581", "\u2581Yes", "\u2581No", "Yes", "No"])
+    }
+    pieces |= {c: len(pieces) + n for n, c in enumerate("[INST]/Fast?low ")}
+    bpe = tokenizers.Tokenizer(
+        models.WordPiece(pieces, unk_token="<unk>", continuing_subword_prefix="")
+    )
+    bpe.pre_tokenizer = pre_tokenizers.Metaspace()
+    bpe.add_special_tokens(["</s>"])
+    template = (
+        "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content[0].text }} [/INST]"
+        "{% else %} {{ m.content[0].text }} </s>{% endif %}{% endfor %}"
+    )
+    chat = Chat(bpe, template, dataclasses.replace(SPEC, end_token_id=1), made_up.chat().media)
+    turns = [Prompt((("text", "Fast?"),), (), "Yes"), Prompt((("text", "Slow?"),), (), "No")]
+    got = chat.encode(turns)
+    whole = "[INST] Fast? [/INST] Yes </s>[INST] Slow? [/INST] No </s>"
+    assert got.tokens.tolist() == bpe.encode(whole, add_special_tokens=False).ids
+    yes, no = ([pieces["\u2581" + word], pieces["\u2581"], 1] for word in ("Yes", "No"))
+    assert got.tokens[got.answer].tolist() == yes + no
+
+
+def test_a_template_that_loses_an_answer_is_an_error(chat):
+    forgetful = TINY_TEMPLATE.replace("in messages", "in messages[-1:]")
+    chat = Chat(chat.tokenizer, forgetful, SPEC, chat.media)
+    with pytest.raises(ValueError, match="drops, repeats or changes earlier answers"):
+        chat.encode([question("Fast?", "Yes"), Prompt((("text", "Slow?"),), (), "No")])
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"end_token_id": 9999}, "token 9999 is the end of turn; tokenizer.json has none"),
-        ({"image_token_id": 9999}, "token 9999 is the placeholder of a frame"),
+        ({"image_token_id": 9999}, "where config.json's token 9999 for it does not"),
         ({"text": dataclasses.replace(SPEC.text, vocab=300)}, "config.json's vocab_size is 300"),
     ],
 )

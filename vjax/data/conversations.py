@@ -51,6 +51,7 @@ class Mix:
 
 TALK = Mix(words=0.06, comparing=0.3, matching=0.22, spotting=0.12, naming=0.04, caption=0.4)
 WATCH = Mix(words=0.04, comparing=0.12, matching=0.04, spotting=0.04, naming=0.02, caption=0.3)
+RECALL = Mix(words=0.06, comparing=0.15, matching=0.04, spotting=0.25, naming=0.02, caption=0.3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,16 +161,25 @@ def lettered_frames(
 
 
 def spotting(clip: SceneClip, rng: np.random.Generator) -> list[Prompt]:
-    """A patch of noise: in which of a few moments, then moments by views; or: is it in this one?"""
+    """A patch of noise: in which of a few moments, then moments by views; or: is there one?"""
+    patch = draw_patch(rng)
     if rng.random() < 0.5:
-        so, frame = bool(rng.random() < 0.5), pick(rng, clip.frames)
-        frame = paste(frame, draw_patch(rng)) if so else frame
-        return [asking(pick(rng, IS_SPOTTED), so, (frame,), None, rng)]
+        so, frames = bool(rng.random() < 0.5), apart(clip, int(rng.integers(1, MATCHED[1])), rng)
+        if so:
+            noisy = rng.random(len(frames)) < 0.5
+            noisy[rng.integers(len(frames))] = True
+            frames = [patched(f, patch) if n else f for f, n in zip(frames, noisy, strict=True)]
+        return [asking(pick(rng, IS_SPOTTED), so, frames, None, rng)]
     clean = apart(clip, int(rng.integers(*MATCHED)), rng)
     right = int(rng.integers(len(clean)))
-    frames = [*clean[:right], paste(clean[right], draw_patch(rng)), *clean[right + 1 :]]
+    frames = [*clean[:right], patched(clean[right], patch), *clean[right + 1 :]]
     others = [found(clean, n, rng) for n in some(frames, rng)[1:]]
     return lettered_frames(frames, [(pick(rng, SPOT), right, None), *others], rng)
+
+
+def patched(frame: np.ndarray, patch: dict) -> np.ndarray:
+    """The frame with noise pasted in at twice its size, as fragments have it before they shrink."""
+    return to_model_size(paste(frame.repeat(2, 0).repeat(2, 1), patch), len(frame))
 
 
 def apart(clip: SceneClip, count: int, rng: np.random.Generator) -> list[np.ndarray]:

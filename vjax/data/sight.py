@@ -37,6 +37,15 @@ def state_of(clip: SceneClip, row: int, box: Sequence[float]) -> np.ndarray:
     return state
 
 
+def check_batch_size(batch_size: int):
+    """Raises UserError unless so many views are those of whole clips."""
+    if batch_size % (MOMENTS * VIEWS):
+        raise UserError(
+            f"pretrain.tower_batch_size={batch_size}: give a multiple of {MOMENTS * VIEWS}, "
+            f"{VIEWS} views of {MOMENTS} moments of each clip"
+        )
+
+
 class SightBatches:
     """`batches(i)` is batch i, a pure function of (seed, i).
 
@@ -49,11 +58,7 @@ class SightBatches:
     """
 
     def __init__(self, clips: Sequence[SceneClip], batch_size: int, seed: int):
-        if batch_size % (MOMENTS * VIEWS):
-            raise UserError(
-                f"pretrain.tower_batch_size={batch_size}: give a multiple of {MOMENTS * VIEWS}, "
-                f"{VIEWS} views of {MOMENTS} moments of each clip"
-            )
+        check_batch_size(batch_size)
         self.clips, self.batch_size, self.seed = clips, batch_size, seed
         self.objects = np.zeros((len(clips), len(PAIRS)), np.float32)
         self.asked = np.full((len(clips), 3), PROCESS, np.int32)

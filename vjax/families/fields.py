@@ -1,7 +1,9 @@
 """Which fields of a config.json are read, and which may stand there unread."""
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 # of every transformers config, past and present: nothing that a forward pass computes
 HARMLESS = frozenset(
@@ -21,6 +23,21 @@ HARMLESS = frozenset(
 )
 
 
+def read_json(path: str | Path) -> dict:
+    """The object in a JSON file of a checkpoint folder.
+
+    Raises:
+      ValueError: the file is cut short, no JSON, or holds something else.
+    """
+    try:
+        value = json.loads(Path(path).read_text())
+    except ValueError as error:  # of JSON, or of the text's encoding
+        raise ValueError(f"{path}: no whole JSON file ({error}); fetch it again") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: holds a {type(value).__name__}, not settings by name")
+    return value
+
+
 def check_known(config: Mapping, known: Iterable[str], where: str = ""):
     """Refuses fields that may change what is computed and that nothing here reads.
 
@@ -36,6 +53,11 @@ def check_known(config: Mapping, known: Iterable[str], where: str = ""):
     for name, value in config.items():
         if name in known or name in HARMLESS or name.startswith("_") or value in (None, False):
             continue
+        if name == "quantization_config":
+            raise ValueError(
+                f"config.json: {where}{name} is there: quantised weights are not read; "
+                "take the release in bfloat16"
+            )
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"config.json: {where}{name}={value!r} is a field that is not known{hint}")

@@ -1,10 +1,10 @@
 """Which family a checkpoint folder belongs to."""
 
-import json
 import pathlib
 import types
 
 from vjax.families import causal, llava, llava_onevision, qwen2_vl, text
+from vjax.families.fields import read_json
 from vjax.families.spec import ModelSpec
 
 FAMILIES: dict[str, types.ModuleType] = {
@@ -36,16 +36,23 @@ def read_spec(folder: str | pathlib.Path) -> ModelSpec:
         raise FileNotFoundError(
             f"{path}: no config.json; a checkpoint is a Hugging-Face-style folder"
         )
-    return spec_of(json.loads(path.read_text()))
+    config = read_json(path)
+    try:
+        return spec_of(config)
+    except ValueError as error:
+        raise ValueError(str(error).replace("config.json", str(path), 1)) from None
 
 
 def spec_of(config: dict) -> ModelSpec:
     """The model spec of a parsed config.json.
 
     Raises:
-      ValueError: an unknown `model_type`, a setting that is missing or one that is not read.
+      ValueError: an unknown `model_type`, a setting that is missing, of another type than it
+        should be, or not read.
     """
     try:
         return family_of(config.get("model_type", "")).spec(config)
     except KeyError as error:
         raise ValueError(f"config.json: {error.args[0]!r} is missing") from None
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"config.json: a setting is of the wrong type ({error})") from None

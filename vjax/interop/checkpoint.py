@@ -1,7 +1,6 @@
 """`vjax.load`: a checkpoint as its users have it, with everything that is needed to talk to it."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import vjax
 from vjax.config import cache_root
 from vjax.console import UserError
 from vjax.families import read_spec
+from vjax.families.fields import read_json
 from vjax.families.spec import ModelSpec
 from vjax.interop import gguf
 from vjax.interop.load import load_weights
@@ -54,7 +54,9 @@ def load(
 
     Raises:
       UserError: nothing is there, or the weights do not fit the config (see `load_weights`).
-      ValueError: a config.json, processor file or chat template that is not read.
+      FileNotFoundError: a folder without config.json.
+      ValueError: a config.json, processor file or chat template that is not read; the weights of
+        such a folder may still be (`vjax.interop.load_model`).
     """
     folder = Path(path)
     if folder.suffix == ".gguf" and folder.is_file():
@@ -77,5 +79,5 @@ def load(
         spec=spec,
         model=load_weights(folder, spec, dtype=dtype, mesh=mesh),
         chat=chat,
-        generation=json.loads(settings.read_text()) if settings.exists() else {},
+        generation=read_json(settings) if settings.exists() else {},
     )

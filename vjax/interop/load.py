@@ -187,7 +187,7 @@ def _files(folder: Path) -> Mapping[Path, list[str] | None]:
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{index}: not an index of shards ({error})") from None
         for name, file in names.items():
-            if Path(file).name != file:
+            if not isinstance(file, str) or Path(file).name != file or file == "..":
                 raise UserError(f"{index}: {name} is in {file!r}, which is outside the folder")
             files.setdefault(folder / file, []).append(name)
         return files
@@ -212,6 +212,8 @@ def _once(pairs: list[tuple[str, object]]) -> dict:
 
 
 def _open(file: Path):
+    if not file.is_file():
+        raise UserError(f"{file}: a shard that {INDEX} names is missing; fetch it")
     try:
         return safe_open(file, framework="np")
     except (SafetensorError, OSError) as error:

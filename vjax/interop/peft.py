@@ -74,7 +74,8 @@ def save_adapter(folder: str | Path, model: VideoLLM, base_name: str):
                 tensors[f"{PREFIX}{module.format(i)}.{name}"] = _part_to_theirs(w, part, layout)
     config = PLAIN | {
         "base_model_name_or_path": base_name,
-        "task_type": "CAUSAL_LM",
+        # PEFT's Auto classes take Video-LLMs only where nothing is said
+        "task_type": None if model.spec.vision else "CAUSAL_LM",
         "inference_mode": True,
         "r": rank,
         "lora_alpha": scale * rank,

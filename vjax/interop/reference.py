@@ -15,6 +15,14 @@ from vjax.models.vit import patch_grid
 from vjax.prompts.positions import mrope_positions
 from vjax.prompts.tiles import NEWLINE, plain, tile_count, tile_tokens
 
+TILES = (
+    "pixel_values", "pixel_values_videos", "image_sizes", "image_sizes_videos", "batch_num_images",
+)  # fmt: skip
+GRIDS = (
+    "pixel_values", "pixel_values_videos", "image_grid_thw", "video_grid_thw", "mm_token_type_ids",
+    "position_ids",
+)  # fmt: skip
+
 
 def reference_logits(
     model: VideoLLM, *, dtype=jnp.float32, **inputs: np.ndarray
@@ -32,7 +40,8 @@ def reference_logits(
         [V, tiles, 3, H, W] or [V, 3, H, W], image_sizes [V, 2], batch_num_images [B];
         pixel_values_videos [V, frames, 3, H, W]. Qwen2VL...: pixel_values and
         pixel_values_videos [patches, C t h w], image_grid_thw and video_grid_thw [V, 3],
-        mm_token_type_ids [B, T]; position_ids [3, B, T], by rule `hf5` where absent, as there.
+        mm_token_type_ids [B, T], which the ids give where absent; position_ids [3, B, T], by rule
+        `hf5` where absent, as there.
         Pixels are normalised, and fill their tokens in reading order.
 
     Raises:
@@ -43,20 +52,24 @@ def reference_logits(
     given = {name: np.asarray(value) for name, value in inputs.items() if value is not None}
     ids = given.pop("input_ids")
     mask = given.pop("attention_mask", np.ones(ids.shape, np.int32))
-    take = _images
+    if ids.size and not 0 <= ids.min() <= ids.max() < spec.text.vocab:
+        raise ValueError(
+            f"token ids {ids.min()} ... {ids.max()} of a vocabulary of {spec.text.vocab}"
+        )
+    take, known = _images, ("pixel_values",)
     if spec.vision is None:
-        take = _text
+        take, known = _text, ()
     elif spec.vision.position == "rope2d":
-        take = _grids
+        take, known = _grids, GRIDS
     elif spec.tiles is not None:
-        take = _tiles
+        take, known = _tiles, TILES
+    if odd := given.keys() - {*known}:
+        raise ValueError(f"{spec.family}: arguments that are not taken: {', '.join(sorted(odd))}")
     batch = {
         "tokens": ids.astype(np.int32),
         "positions": np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape),
         "segment_ids": mask.astype(np.int32),
     } | take(spec, ids, mask, given)
-    if given:
-        raise ValueError(f"{spec.family}: arguments that are not taken: {', '.join(given)}")
     return _logits(*nnx.split(model), batch, dtype)
 
 
@@ -141,10 +154,11 @@ def _grids(spec: ModelSpec, ids: np.ndarray, mask: np.ndarray, given: dict) -> d
     block = vision.merge**2
     tokens = {spec.image_token_id: len(pixels[0]), spec.video_token_id: len(pixels[1])}
     index = _slots(ids, {token: n // block for token, n in tokens.items()})
-    types = given.pop("mm_token_type_ids", None)
+    kinds = np.where(ids == spec.image_token_id, 1, np.where(ids == spec.video_token_id, 2, 0))
+    types = given.pop("mm_token_type_ids", kinds)
     rope = given.pop("position_ids", None)
     batch = {"vision_index": index}
-    if rope is None and types is not None and (len(grids[0]) or len(grids[1])):
+    if rope is None and (len(grids[0]) or len(grids[1])):
         rope = _rope(vision.merge, types, mask, grids)
     if rope is not None:
         batch["rope_positions"] = rearrange(rope, "three b t -> b t three").astype(np.int32)

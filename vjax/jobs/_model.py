@@ -124,7 +124,7 @@ def _video_spec(folder: Path, config: Config, spec: ModelSpec) -> VideoSpec:
     if config.model.image_size:
         video = dataclasses.replace(video, image_size=config.model.image_size)
     block = spec.vision.patch_size * spec.projector.merge
-    if video.image_size % block:
+    if video.image_size % block and video.image_size != spec.vision.image_size:
         raise ValueError(
             f"frames of {video.image_size} pixels are no whole number of blocks of {block}: "
             "set model.image_size"

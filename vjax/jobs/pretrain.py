@@ -16,7 +16,7 @@ from vjax.config import Config
 from vjax.console import UserError, progress, say, table
 from vjax.data import sight, words
 from vjax.data.collate import to_model_size
-from vjax.data.conversations import WATCH, SceneClip, about
+from vjax.data.conversations import RECALL, WATCH, SceneClip, about
 from vjax.data.fragments import ROW_TOKENS
 from vjax.data.items import SceneItem
 from vjax.data.scenes import ConversationBatches, batch_shape, vocabulary
@@ -46,12 +46,13 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     """Writes workdir/model: weights, tokenizer, chat template, video spec and model card.
 
     Raises:
-      UserError: a stage that is not known.
+      UserError: a stage that is not known, or frames that are no whole clips.
     """
     options = config.pretrain
     for name in options.stages:
         if name not in STAGES:
             raise UserError(f"pretrain.stages: {name!r} is none of {', '.join(STAGES)}")
+    sight.check_batch_size(options.tower_batch_size)  # not after minutes of rendering
     base = scene_clips("base", options.clips, config)
     held = scene_clips("base_eval", options.eval_clips, config)
     folder = workdir / "model"
@@ -137,6 +138,12 @@ class Stage:
         draw = about(self.clips, options.fps, WATCH)
         return self._converse(folder, model, draw, options.watching_steps)
 
+    def recall(self, folder: Path, model: VideoLLM) -> tuple[VideoLLM, float]:
+        """All parts learn to answer scene questions still, and to see noise again."""
+        options = self.config.pretrain
+        draw = about(self.clips, options.fps, RECALL)
+        return self._converse(folder, model, draw, options.recalling_steps)
+
     def _converse(
         self, folder: Path, model: VideoLLM, draw: Callable[[np.random.Generator], list[Prompt]],
         steps: int, *, train=nnx.Param, groups: tuple[str, ...] = (), images: int | None = None,
@@ -180,6 +187,10 @@ STAGES: dict[str, tuple[Callable[..., tuple[VideoLLM, float]], str]] = {
     "watch": (
         Stage.watch,
         "{watching_steps:,} steps of as many rows: mostly scene questions",
+    ),
+    "recall": (
+        Stage.recall,
+        "{recalling_steps:,} steps of as many rows: scene questions, and noise to spot",
     ),
 }
 

@@ -1,5 +1,6 @@
 """Dense with LoRA inside, norms, rotary positions, and the scan over stacked layers."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -80,20 +81,35 @@ class Dense(nnx.Module):
 
     def __call__(self, x: Float[Array, "... I"], key: Array | None = None) -> Float[Array, "... O"]:
         """`key` draws the adapter's dropout; None switches it off."""
-        y = matmul(x, self.kernel[...].astype(x.dtype))
-        if self.lora_a is not None:
+        drop = self.lora_dropout if key is not None else 0.0
+        if self.lora_a is None:
+            y = matmul(x, self.kernel[...].astype(x.dtype))
+        elif drop == 0 and self.folding_pays(math.prod(x.shape[:-1])):
+            low = matmul(self.lora_a[...], self.lora_b[...] * self.lora_scale)
+            y = matmul(x, (self.kernel[...] + low).astype(x.dtype))
+        else:
             h = x
-            if key is not None and self.lora_dropout > 0:
-                keep = jax.random.bernoulli(key, 1 - self.lora_dropout, x.shape)
-                h = jnp.where(keep, x / (1 - self.lora_dropout), 0)
+            if drop > 0:
+                keep = jax.random.bernoulli(key, 1 - drop, x.shape)
+                h = jnp.where(keep, x / (1 - drop), 0)
             low = matmul(h, self.lora_a[...].astype(x.dtype))
+            y = matmul(x, self.kernel[...].astype(x.dtype))
             y = y + matmul(low, self.lora_b[...].astype(x.dtype) * self.lora_scale)
-            if self.magnitude is not None:
-                stretch = self.magnitude[...] / jax.lax.stop_gradient(self.column_lengths())
-                y = y * stretch.astype(x.dtype)
+        if self.magnitude is not None:
+            stretch = self.magnitude[...] / jax.lax.stop_gradient(self.column_lengths())
+            y = y * stretch.astype(x.dtype)
         if self.bias is not None:
             y = y + self.bias[...].astype(x.dtype)
         return y
+
+    def folding_pays(self, rows: int) -> bool:
+        """Whether x (W + A B) takes fewer products than x W + (x A) B, there and back.
+
+        So it is where the rank is not small against the width: then the gradient of the whole
+        kernel, which folding needs, costs less than three thin products for every row.
+        """
+        (*_, d_in, R), d_out = self.lora_a.shape, self.lora_b.shape[-1]
+        return 3 * rows * R * (d_in + d_out) >= d_in * d_out * (rows + 3 * R)
 
     def adapted(self) -> Float[Array, "... I O"]:
         """W + lora_scale A B, in the kernel's dtype."""

@@ -104,9 +104,14 @@ class Tower(nnx.Module):
         remat: bool = False,
         key: Array | None = None,
     ) -> Float[Array, "V P D"]:
-        """RGB of 0 ... 255, or float and normalised -> see `encode`."""
-        spec, (V, H, W, _) = self.spec, images.shape
-        x = images.astype(dtype)
+        """RGB of 0 ... 255, or float and normalised -> see `encode`.
+
+        What is left over of a side that is no whole number of patches is not seen, as in the
+        reference's strided convolution (SigLIP's 384 pixels are 27 patches of 14).
+        """
+        spec, V = self.spec, len(images)
+        H, W = (side - side % (spec.patch_size * spec.merge) for side in images.shape[1:3])
+        x = images[:, :H, :W].astype(dtype)
         if images.dtype == jnp.uint8:
             std, mean = (np.asarray(c, np.float32) for c in (spec.std, spec.mean))
             x = x * jnp.asarray(1 / (255 * std), dtype) - jnp.asarray(mean / std, dtype)

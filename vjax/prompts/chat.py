@@ -2,10 +2,10 @@
 
 import dataclasses
 import datetime
+import functools
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Literal
 
 import jinja2
 import jinja2.ext
@@ -13,13 +13,15 @@ import jinja2.sandbox
 import numpy as np
 import tokenizers
 
-from vjax.families.spec import ModelSpec
+from vjax.families.fields import read_json
+from vjax.families.spec import NO_TOKEN, ModelSpec
 from vjax.prompts import tokenizer as tokenizer_lib
 from vjax.prompts.media import Media, Squares
 from vjax.prompts.positions import IMAGE, TEXT, VIDEO, mrope_positions
 from vjax.prompts.prompt import Prompt
 
 BARE, NEWLINE = -1, -2  # in Encoded.vision: text, and the model's newline
+MARK, MARK_0 = "\ue000", 0xE001  # of private use: no text holds them
 TEMPLATE, OLD_TEMPLATE = "chat_template.jinja", "chat_template.json"
 SETTINGS = "tokenizer_config.json"
 
@@ -67,10 +69,12 @@ class Chat:
         position_rule: str = "qwen",
     ):
         self.tokenizer, self.spec, self.media = tokenizer, spec, media
-        self.template = _environment().from_string(template)
+        try:
+            self.template = _environment().from_string(template)
+        except jinja2.TemplateSyntaxError as error:
+            raise ValueError(f"the chat template, line {error.lineno}: {error}") from None
         self.names = names or {}
         self.position_rule = position_rule
-        self.end_token_id = spec.end_token_id
         self.placeholders = {kind.token for kind in media.kinds.values()}
         self.special = [
             t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special
@@ -89,8 +93,7 @@ class Chat:
         template, names = _template(pathlib.Path(folder))
         media = media or Squares.of(spec)
         chat = cls(tokenizer_lib.load(folder), template, spec, media, names=names, **options)
-        chat.check_tokens()
-        chat.check_end()
+        chat.check()
         return chat
 
     @property
@@ -112,38 +115,38 @@ class Chat:
         turns = [turns] if isinstance(turns, Prompt) else list(turns)
         pictures = [picture for turn in turns for picture in _pictures(turn)]
         laid = self.media.lay(pictures)
-        tokens, answer, closing = [], [], False
-        for piece, is_answer in self._pieces(turns, with_answer):
-            ids = piece if is_answer else self.tokenizer.encode(piece, add_special_tokens=False).ids
-            tokens += ids
-            answer += [is_answer or (closing and k == 0) for k in range(len(ids))]
-            closing = is_answer  # the end of turn comes first in what follows
+        text, spans = self._laid_out(turns)
+        found = self.tokenizer.encode(text, add_special_tokens=False)
+        tokens = list(found.ids)
+        answer = [any(a < stop and at < b for a, b in spans) for at, stop in found.offsets]
+        if with_answer:
+            reply = self.candidate(turns[-1].answer)
+            tokens += reply
+            answer += [True] * len(reply)
         images = tuple(image for _, frames in pictures for image in frames)
         return self._expanded(np.asarray(tokens), np.asarray(answer), images, pictures, laid)
 
-    def _pieces(
-        self, turns: list[Prompt], with_answer: bool
-    ) -> list[tuple[str, Literal[False]] | tuple[list[int], Literal[True]]]:
-        """The conversation in turns: text that is not learnt, and ids of answers, which are."""
+    def _laid_out(self, turns: list[Prompt]) -> tuple[str, list[tuple[int, int]]]:
+        """The conversation up to its last answer, and where earlier answers and their ends stand.
+
+        The template is given marks in their place: an answer may occur elsewhere in its text.
+        """
         messages: list[dict] = []
-        pieces: list = []
-        past = rest = ""
         for n, turn in enumerate(turns):
             messages.append({"role": "user", "content": self._content(turn)})
-            last = n + 1 == len(turns)
-            asked = self._after(past, messages, add_generation_prompt=last)
-            if last:
-                pieces.append((rest + asked, False))
-                return pieces + [(self.candidate(turn.answer), True)] * with_answer
-            past += asked
-            messages.append({"role": "assistant", "content": self._said(turn.answer)})
-            reply = self._after(past, messages)
-            past += reply
-            # templates may open an answer in the past otherwise than one that is to come
-            head, _, tail = reply.rpartition(turn.answer)
-            pieces += [(rest + asked + head, False), (self.candidate(turn.answer, end=False), True)]
-            rest = tail
-        return pieces
+            if n + 1 < len(turns):
+                mark = MARK + chr(MARK_0 + n)
+                messages.append({"role": "assistant", "content": self._said(mark)})
+        text, *rest = self._render(messages, add_generation_prompt=True).split(MARK)
+        if [part[:1] for part in rest] != [chr(MARK_0 + n) for n in range(len(turns) - 1)]:
+            raise ValueError("the chat template drops, repeats or changes earlier answers")
+        spans = []
+        for turn, part in zip(turns, rest, strict=False):
+            start = len(text)
+            text += self._plain(turn.answer) + part[1:]
+            closes = self.closing if part[1:].startswith(self.closing) else ""
+            spans.append((start, start + len(turn.answer) + len(closes)))
+        return text, spans
 
     def _expanded(self, ids, answer, images, pictures, laid) -> Encoded:
         """Every placeholder repeated as often as its picture has tokens."""
@@ -178,53 +181,66 @@ class Chat:
 
     def candidate(self, text: str, *, end: bool = True) -> list[int]:
         """Token ids of an answer, with the end of turn; ValueError if it holds a special token."""
-        ids = self.tokenizer.encode(self._plain(text), add_special_tokens=False).ids
-        return [*ids, self.end_token_id] if end else ids
+        ids = self._ids(self._plain(text))
+        return ids + self.end if end else ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids, up to the end of turn."""
         ids = [int(i) for i in ids]
-        if self.end_token_id in ids:
-            ids = ids[: ids.index(self.end_token_id)]
+        if self.end[-1] in ids:
+            ids = ids[: ids.index(self.end[-1])]
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
-    def check_tokens(self):
-        """Raises ValueError unless the tokenizer and the model speak of the same tokens."""
+    @functools.cached_property
+    def closing(self) -> str:
+        """What the template puts after an answer, up to its first special token: the end of turn.
+
+        Raises:
+          ValueError: there is none, or it is padding.
+        """
+        ask = {"role": "user", "content": self._said("?")}
+        reply = {"role": "assistant", "content": self._said(MARK)}
+        _, _, text = self._render([ask, reply]).partition(MARK)
+        ends = [text.index(token) + len(token) for token in self.special if token in text]
+        closing = text[: min(ends, default=0)]
+        pad, end = self.spec.pad_token_id, self.spec.end_token_id
+        if not closing or (self._ids(closing)[-1] == pad != end):
+            raise ValueError(
+                f"the chat template ends an answer with {text!r}, which is no end of turn; "
+                f"config.json says that token {end} ends it"
+            )
+        return closing
+
+    @functools.cached_property
+    def end(self) -> list[int]:
+        """Token ids of `closing`; the last of them ends a turn."""
+        return self._ids(self.closing)
+
+    def check(self):
+        """Raises ValueError unless tokenizer, template and model speak of the same tokens."""
         size = self.tokenizer.get_vocab_size()
         if size > self.spec.text.vocab:
             raise ValueError(
                 f"tokenizer.json has {size} tokens, config.json's vocab_size is "
                 f"{self.spec.text.vocab}: they are not of one checkpoint"
             )
-        for what, token in (("end of turn", self.end_token_id), *self._named_placeholders()):
-            if self.tokenizer.id_to_token(token) is None:
+        for token in (self.spec.end_token_id, *self.end):
+            if token != NO_TOKEN and self.tokenizer.id_to_token(token) is None:
                 raise ValueError(
-                    f"config.json says that token {token} is the {what}; tokenizer.json has none "
-                    "of that number: they are not of one checkpoint"
+                    f"config.json says that token {token} is the end of turn; tokenizer.json has "
+                    "none of that number: they are not of one checkpoint"
+                )
+        for kind, shown in self.media.kinds.items():
+            text = self._render([{"role": "user", "content": [dict(shown.part)]}])
+            if self._ids(text).count(shown.token) != 1:
+                raise ValueError(
+                    f"the chat template shows a {kind} as {text!r}, where config.json's token "
+                    f"{shown.token} for it does not occur once: tokenizer, template and config "
+                    "are not of one checkpoint"
                 )
 
-    def _named_placeholders(self) -> list[tuple[str, int]]:
-        return [(f"placeholder of a {kind}", of.token) for kind, of in self.media.kinds.items()]
-
-    def check_end(self):
-        """Raises ValueError unless the template ends an answer with the model's end of turn."""
-        ask = {"role": "user", "content": self._said("?")}
-        reply = {"role": "assistant", "content": self._said("Yes")}
-        text = self._render([ask, reply])
-        closing = text[text.rindex("Yes") + 3 :] if "Yes" in text else text
-        ids = self.tokenizer.encode(closing, add_special_tokens=False).ids
-        if ids[:1] != [self.end_token_id]:
-            raise ValueError(
-                f"the chat template ends an answer with {closing!r}, tokens {ids}; config.json "
-                f"says that {self.end_token_id} ends it"
-            )
-
-    def _after(self, past: str, messages: list[dict], **options) -> str:
-        """What the template says after `past`."""
-        text = self._render(messages, **options)
-        if not text.startswith(past):
-            raise ValueError(f"the chat template changes earlier turns: {past!r} to {text!r}")
-        return text[len(past) :]
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def _render(self, messages: list[dict], *, add_generation_prompt: bool = False) -> str:
         return self.template.render(
@@ -236,6 +252,11 @@ class Chat:
             return "".join(self._plain(value) for _, value in prompt.parts)
         parts = []
         for kind, value in prompt.parts:
+            if kind != "text" and kind not in self.media.kinds:
+                raise ValueError(
+                    f"a part of kind {kind!r} is not shown by this chat; "
+                    f"it knows text, {', '.join(self.media.kinds)}"
+                )
             if kind != "text":
                 parts.append(dict(self.media.kinds[kind].part))
             else:
@@ -301,7 +322,7 @@ def _template(folder: pathlib.Path) -> tuple[str, dict[str, str]]:
     """The chat template, from any of the files that releases keep it in; and named tokens."""
     settings = {}
     if (folder / SETTINGS).exists():
-        settings = json.loads((folder / SETTINGS).read_text())
+        settings = read_json(folder / SETTINGS)
     names = {}
     for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
         value = settings.get(name)
@@ -311,7 +332,7 @@ def _template(folder: pathlib.Path) -> tuple[str, dict[str, str]]:
         return (folder / TEMPLATE).read_text(), names
     found = settings.get("chat_template")
     if (folder / OLD_TEMPLATE).exists():
-        found = json.loads((folder / OLD_TEMPLATE).read_text())["chat_template"]
+        found = read_json(folder / OLD_TEMPLATE).get("chat_template")
     if isinstance(found, list):  # several, by name
         found = {one["name"]: one["template"] for one in found}.get("default")
     if not found:

@@ -4,7 +4,6 @@ Reference: transformers' Qwen2VL... and LlavaOnevisionImageProcessor and ...Vide
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from einops import rearrange
 from PIL import Image
 
+from vjax.families.fields import read_json
 from vjax.families.spec import ModelSpec, TilesSpec
 from vjax.prompts.tiles import best_size
 
@@ -35,14 +35,14 @@ def settings(folder: str | Path, *, video: bool) -> Mapping:
     whole, found = Path(folder) / PROCESSOR_FILE, None
     given: Mapping = {}
     if whole.exists():  # transformers 5 keeps both in one file
-        nested = json.loads(whole.read_text())
+        nested = read_json(whole)
         kinds = ("video_processor", "image_processor") if video else ("image_processor",)
         given = next((nested[kind] for kind in kinds if nested.get(kind)), {})
         found = whole
     if not given:
         files = (VIDEO_FILE, IMAGE_FILE) if video else (IMAGE_FILE,)
         found = next((path for f in files if (path := Path(folder) / f).exists()), None)
-        given = json.loads(found.read_text()) if found else {}
+        given = read_json(found) if found else {}
     if given.get("resample", Image.Resampling.BICUBIC) != Image.Resampling.BICUBIC:
         raise ValueError(f"{found}: resample is {given['resample']}, not 3 (bicubic)")
     for name in ("do_resize", "do_rescale", "do_normalize"):

@@ -55,8 +55,12 @@ def load(folder: str | pathlib.Path) -> tokenizers.Tokenizer:
 
     Raises:
       FileNotFoundError: the folder holds none.
+      ValueError: the file is broken.
     """
     path = pathlib.Path(folder) / "tokenizer.json"
     if not path.exists():
         raise FileNotFoundError(f"{path}: no tokenizer.json in this checkpoint folder")
-    return tokenizers.Tokenizer.from_file(str(path))
+    try:
+        return tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the binding raises nothing more special
+        raise ValueError(f"{path}: no whole tokenizer ({error}); fetch it again") from None
