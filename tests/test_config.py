@@ -179,6 +179,18 @@ def test_a_missing_config_file_is_named(toy):
         toy("--config=toi.py:tiny")
 
 
+def test_a_preset_that_is_not_known_is_one_line():
+    with pytest.raises(UserError) as error:
+        main.parse(["vjax", "--config=experiments/sf2t.py:qwen2_vl"])
+    assert "preset 'qwen2_vl' is none of tiny, smoke" in str(error.value)
+    assert "Traceback" not in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_override_without_its_config_says_so(toy):
+    with pytest.raises(UserError, match="--config.lora.rank=3: name the config that it overrides"):
+        toy("--config.lora.rank=3", "--workdir=run")
+
+
 def test_no_config_and_no_workdir_is_an_error(toy):
     with pytest.raises(UserError, match="pass --config=experiments/FILE.py"):
         toy()

@@ -84,7 +84,10 @@ def parse(argv: Sequence[str], values: flags.FlagValues | None = None) -> Run:
         override = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
         if override:
             config_lib.check_value(*override.groups())
-        raise UserError(str(error)) from None
+        said = str(error).strip()
+        if "Traceback" in said:  # of the config file, in absl's message; its last line says why
+            said = said.splitlines()[-1]
+        raise UserError(said) from None
     if rest[1:]:
         raise UserError(f"unexpected argument {rest[1]!r}: flags are written --name=value")
     if values.config is not None:
@@ -113,7 +116,10 @@ def parse(argv: Sequence[str], values: flags.FlagValues | None = None) -> Run:
 
 def _check_config_flags(argv: Sequence[str]):
     """The config file must exist and every overridden key too; absl would show a traceback."""
+    named = any(re.match(r"--?config($|=)", arg) for arg in argv)
     for i, arg in enumerate(argv):
+        if re.match(r"--?(?:no)?config\.", arg) and not named:
+            raise UserError(f"{arg}: name the config that it overrides too, --config=FILE.py")
         if override := re.match(r"--?(?:no)?config\.([^=]*)", arg):
             config_lib.check_key(override[1])
         elif given := re.fullmatch(r"--?config(?:=(.*))?", arg):

@@ -32,6 +32,30 @@ def test_a_folder_without_a_chat_template_has_no_chat(tmp_path):
     assert opened.chat is None and opened.generation == {"temperature": 0.7}
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"quantization_config": {"bits": 4}}, "quantised weights are not read"),
+        ({"text_config": None}, "a setting is of the wrong type"),
+        ({"text_config": {"model_type": "qwen2"}}, "' is missing"),
+        ({"residual_scale": 0.5}, "residual_scale=0.5 is a field that is not known"),
+    ],
+)
+def test_what_is_wrong_with_a_config_is_said_with_its_path(tmp_path, change, message):
+    folder = shutil.copytree(PRESETS / "vjax-tiny", tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text()) | change
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError) as error:
+        vjax.load(folder)
+    assert message in str(error.value) and str(folder / "config.json") in str(error.value)
+
+
+def test_a_part_that_a_chat_does_not_show_is_named():
+    chat = vjax.load("vjax-tiny").chat
+    with pytest.raises(ValueError, match="kind 'video' is not shown.*knows text, frame, image"):
+        chat.encode(Prompt((("video", (0,)),), (np.zeros((48, 48, 3), np.uint8),), "Yes"))
+
+
 def test_what_is_nowhere_is_named_with_what_there_is(tmp_path):
     with pytest.raises(UserError, match="no checkpoint folder, no GGUF file.*vjax-tiny"):
         vjax.load(tmp_path / "nothing")

@@ -13,7 +13,7 @@ from tests.train.tiny_step import arrays
 from vjax import main
 from vjax.evals.items import read_items
 from vjax.interop import load_model, merge
-from vjax.jobs import _model
+from vjax.jobs import _model, export
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,14 @@ def test_the_report_is_drawn_again(copy):
     assert (copy / "report.png").stat().st_size > 10_000
     page = (copy / "results.md").read_text()
     assert "counting" in page and "vjax.main" in page
+
+
+def test_an_export_that_lost_the_training_is_not_called_done(copy, monkeypatch, capsys):
+    monkeypatch.setattr(export, "load_adapter", lambda folder, model: None)
+    with pytest.raises(SystemExit):
+        job(copy, "--job=export")
+    said = capsys.readouterr()
+    assert "do not use it" in said.err and "peft of step" not in said.out
 
 
 def test_exports_open_again_and_are_the_trained_model(copy, parsed, checkpoint):

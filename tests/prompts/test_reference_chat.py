@@ -18,6 +18,7 @@ QWEN = (
     "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
     "<|video_pad|>",
 )  # fmt: skip
+NOT_GIVEN = ("mm_token_type_ids", "image_sizes_videos")  # what ids and pixels tell as well
 ONEVISION = ("<|im_start|>", "<|im_end|>", "<image>", "<video>")
 
 # templates of our own, of the same structure as those that these families were released with
@@ -247,6 +248,21 @@ def test_positions_are_those_of_the_model(name, tmp_path):
     types[ids == family.spec.video_token_id] = 2
     want, _ = model.get_rope_index(ids, mm_token_type_ids=types, **grids)
     np.testing.assert_array_equal(got.rope, want[:, 0].T)
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_arguments_are_those_that_the_processor_gives(family, name):
+    turns = [Prompt(parts, shown, "Yes") for parts, shown in CONVERSATIONS[name]]
+    got = family.native.arguments(turns)
+    want = theirs(family, CONVERSATIONS[name], with_answer=False)
+    want = {k: np.asarray(v) for k, v in want.items() if k not in NOT_GIVEN}
+    assert got.keys() - {"batch_num_images"} == want.keys() - {"batch_num_images"}
+    for key, value in want.items():
+        if not key.startswith("pixel_values"):
+            np.testing.assert_array_equal(got[key], value, err_msg=key)
+        else:
+            assert got[key].shape == value.shape
+            assert np.abs(got[key] - value).max() < 2.1 / 255 / 0.25, key
 
 
 @pytest.mark.parametrize("size", [(60, 90), (40, 170), (300, 200), (56, 56), (10, 20)], ids=str)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from vjax.data import words
-from vjax.data.collate import to_model_size
 from vjax.data.items import rows_at_fps, scene_prompt
 from vjax.fragments.common import draw_jitter, jittered
 from vjax.fragments.localization import draw_patch, paste
 from vjax.fragments.record import LETTERS
 from vjax.prompts import Prompt
+from vjax.prompts.pixels import to_model_size
 from vjax.video.frames import Clip
 from vjax.video.rng import pick
 from vjax.video.world import differences, motion, questions

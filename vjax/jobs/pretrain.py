@@ -15,7 +15,6 @@ from flax import nnx
 from vjax.config import Config
 from vjax.console import UserError, progress, say, table
 from vjax.data import sight, words
-from vjax.data.collate import to_model_size
 from vjax.data.conversations import RECALL, WATCH, SceneClip, about
 from vjax.data.fragments import ROW_TOKENS
 from vjax.data.items import SceneItem
@@ -33,6 +32,7 @@ from vjax.models.video_llm import VideoLLM
 from vjax.prompts import Prompt
 from vjax.prompts import tokenizer as tokenizer_lib
 from vjax.prompts.chat import Chat
+from vjax.prompts.pixels import to_model_size
 from vjax.train.tower import train_tower
 from vjax.video.frames import Clip, FrameTable
 from vjax.video.world import questions, scene

@@ -126,6 +126,20 @@ class Chat:
         images = tuple(image for _, frames in pictures for image in frames)
         return self._expanded(np.asarray(tokens), np.asarray(answer), images, pictures, laid)
 
+    def arguments(self, turns: Prompt | Sequence[Prompt]) -> dict[str, np.ndarray]:
+        """A conversation up to its last answer, as the reference class's forward takes it.
+
+        What the family's processor makes of it: input_ids and attention_mask [1, T], and pixels by
+        the names that `vjax.interop.reference_logits` lists.
+
+        Raises as `encode`.
+        """
+        turns = [turns] if isinstance(turns, Prompt) else list(turns)
+        ids = self.encode(turns, with_answer=False).tokens[None].astype(np.int64)
+        pictures = [picture for turn in turns for picture in _pictures(turn)]
+        given = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        return given | self.media.arguments(pictures)
+
     def _laid_out(self, turns: list[Prompt]) -> tuple[str, list[tuple[int, int]]]:
         """The conversation up to its last answer, and where earlier answers and their ends stand.
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
+from einops import rearrange
 
 from vjax.families import family_of
-from vjax.families.spec import ModelSpec, Placeholder
-from vjax.prompts.pixels import GridPixels
+from vjax.families.spec import ModelSpec, Placeholder, TowerSpec
+from vjax.prompts.pixels import GridPixels, TilePixels, normalised, to_model_size
 from vjax.prompts.tiles import tile_tokens
 
 Picture = tuple[str, tuple[np.ndarray, ...]]  # kind of a prompt's part, and its frames
@@ -40,6 +41,9 @@ class Media(Protocol):
     def lay(self, pictures: Sequence[Picture]) -> list[Laid]:
         """What each of a conversation's pictures becomes."""
 
+    def arguments(self, pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
+        """Their pixels, as the reference class's forward takes them (float32, normalised)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Squares:
@@ -49,12 +53,14 @@ class Squares:
       patches: tokens of a picture in the model's bank of vision tokens.
       side: of its grid of patches.
       newline: the model's newline token follows each.
+      vision: the tower, for its picture size, mean and deviation.
     """
 
     kinds: Mapping[str, Placeholder]
     patches: int
     side: int
     newline: bool
+    vision: TowerSpec
 
     @classmethod
     def of(cls, spec: ModelSpec) -> "Squares":
@@ -62,11 +68,21 @@ class Squares:
         known = family_of(spec.family).placeholders(spec)
         kinds = {"frame": known["frame"], "image": known.get("view", known["image"])}
         side = spec.vision.image_size // spec.vision.patch_size
-        return cls(kinds, spec.frame_side**2, side, spec.projector.newline)
+        return cls(kinds, spec.frame_side**2, side, spec.projector.newline, spec.vision)
 
     def lay(self, pictures: Sequence[Picture]) -> list[Laid]:
         laid = Laid(self.patches + self.newline, (1, self.side, self.side), self.newline)
         return [laid] * len(pictures)
+
+    def arguments(self, pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
+        vision = self.vision
+        if vision.position != "table" or self.newline:
+            raise ValueError("pictures of one size are no arguments of this reference class")
+        squares = [to_model_size(f, vision.image_size) for _, frames in pictures for f in frames]
+        if not squares:
+            return {}
+        x = normalised(np.stack(squares), vision.mean, vision.std)
+        return {"pixel_values": rearrange(x, "v h w c -> v c h w")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,24 +90,25 @@ class Native:
     """Images and videos as the family's own processor takes them, of any size.
 
     Attributes:
-      pixels: of images and videos, where the tower takes grids of any size; else None.
+      pixels: how images and videos become patches, or squares of the tower's size.
     """
 
     kinds: Mapping[str, Placeholder]
     spec: ModelSpec
-    pixels: Mapping[str, GridPixels] | None
+    pixels: Mapping[str, GridPixels | TilePixels]
 
     @classmethod
     def from_folder(cls, folder, spec: ModelSpec) -> "Native":
         """What a checkpoint folder and its model spec say."""
         known = family_of(spec.family).placeholders(spec)
         kinds = {kind: known[kind] for kind in ("image", "video") if kind in known}
-        pixels = None
-        if spec.vision and spec.vision.position == "rope2d":
-            pixels = {
-                kind: GridPixels.from_folder(folder, spec.vision, video=kind == "video")
-                for kind in kinds
-            }
+        pixels = {}
+        for kind in kinds:
+            if spec.vision.position == "rope2d":
+                rule = GridPixels.from_folder(folder, spec.vision, video=kind == "video")
+            else:
+                rule = TilePixels.from_folder(folder, spec, video=kind == "video")
+            pixels[kind] = rule
         return cls(kinds, spec, pixels)
 
     def lay(self, pictures: Sequence[Picture]) -> list[Laid]:
@@ -100,8 +117,8 @@ class Native:
 
     def _lay(self, kind: str, frames: tuple[np.ndarray, ...], *, alone: bool) -> Laid:
         height, width, _ = frames[0].shape
-        if self.pixels is not None:
-            rule = self.pixels[kind]
+        rule = self.pixels[kind]
+        if isinstance(rule, GridPixels):
             h, w = (side // rule.patch for side in rule.size(height, width))
             t = math.ceil(len(frames) / rule.temporal)
             return Laid(t * h * w // rule.merge**2, (t, h, w))
@@ -113,3 +130,38 @@ class Native:
             return Laid(side**2 + 1, newline=True)
         index, _ = tile_tokens(height, width, spec.tiles, spec.vision.image_size, side)
         return Laid(len(index))
+
+    def arguments(self, pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        for kind in ("image", "video"):
+            mine = [frames for of, frames in pictures if of == kind]
+            if not mine:
+                continue
+            name = "pixel_values" if kind == "image" else "pixel_values_videos"
+            rule = self.pixels[kind]
+            if isinstance(rule, GridPixels):
+                patches, grids = zip(*(rule(frames) for frames in mine), strict=True)
+                x = rearrange(
+                    np.concatenate(patches), "s (t y x c) -> s (c t y x)",
+                    t=rule.temporal, y=rule.patch, x=rule.patch,
+                )  # fmt: skip
+                found |= {name: x, f"{kind}_grid_thw": np.array(grids)}
+            elif kind == "image":
+                stills = [rule.still(image, alone=len(mine) == 1) for (image,) in mine]
+                x = np.zeros((len(stills), max(map(len, stills)), *stills[0].shape[1:]), np.float32)
+                for row, still in zip(x, stills, strict=True):
+                    row[: len(still)] = still
+                found |= {
+                    name: rearrange(x, "v t h w c -> v t c h w"),
+                    "image_sizes": np.array([image.shape[:2] for (image,) in mine]),
+                    "batch_num_images": np.array([len(mine)]),
+                }
+            else:
+                if len({len(frames) for frames in mine}) > 1:
+                    raise ValueError(
+                        f"videos of {[len(frames) for frames in mine]} frames in one call: the "
+                        "reference class takes as many of each"
+                    )
+                x = np.stack([rule.frames(frames) for frames in mine])
+                found[name] = rearrange(x, "v f h w c -> v f c h w")
+        return found

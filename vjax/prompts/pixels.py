@@ -58,6 +58,21 @@ def bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(rows.resize((width, height), Image.Resampling.BICUBIC))
 
 
+def to_model_size(image: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [H, W, 3] -> uint8 [size, size, 3]: mean over whole factors, else Pillow bicubic."""
+    H, W, _ = image.shape
+    if (H, W) == (size, size):
+        return image
+    if H % size == 0 and W % size == 0:
+        a, b = H // size, W // size
+        total = np.zeros((size, size, 3), np.uint32)
+        for i in range(a):  # strided views: 4 to 8 times as fast as one sum over axes 1 and 3
+            for j in range(b):
+                total += image[i::a, j::b]
+        return ((total + a * b // 2) // (a * b)).astype(np.uint8)
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+
+
 def normalised(x: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
     """RGB of 0 ... 255 -> float32, by mean and deviation of RGB in 0 ... 1."""
     return (x.astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
