@@ -1,18 +1,18 @@
 """vjax: fine-tunes Video-LLMs in JAX on labels that come from the video itself (SF2T).
 
-`load`, `interop` and `fragments` are imported on first use, so that `import vjax` stays instant and
-data workers never import jax.
+What is listed here is imported on first use: `import vjax` is instant, and workers import no jax.
 """
 
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["fragments", "interop", "load"]
+__all__ = ["fragments", "interop", "load", "prompts"]
 
 _HOME = {
     "fragments": ("vjax.fragments", None),
     "interop": ("vjax.interop", None),
     "load": ("vjax.interop", "load"),
+    "prompts": ("vjax.prompts", None),
 }
 
 

@@ -1,6 +1,6 @@
 """docs/models.md, from what the tests of this session saw:
 
-./launch/local pytest tests/interop tests/jobs/test_families.py --models-page=docs/models.md
+./launch/local pytest tests/interop tests/prompts tests/jobs/test_families.py --models-page=docs/models.md
 """
 
 import importlib.metadata
@@ -21,10 +21,19 @@ CLASSES = {
 COLUMNS = {
     "logits": "logits, largest difference",
     "gradients": "gradients, of their largest number",
-    "bfloat16": "rms error in bfloat16 against the class's own",
+    "bfloat16": "rms error in bfloat16, of the class's own",
+    "ids": "token ids and grids of the processor",
+    "pixels": "its pixels, steps of 255",
     "adapter": "logits with a trained adapter, in PEFT",
     "merged": "logits of the merged folder",
 }
+
+
+def cell(what: str, off: float | None) -> str:
+    """A number as the table shows it."""
+    if off is None:
+        return "-"
+    return "equal" if what == "ids" and off == 0 else f"{off:.1g}"
 
 
 def write(path: str):
@@ -45,16 +54,16 @@ def write(path: str):
         "|---|---|" + "---|" * len(COLUMNS),
     ]
     for family, name in CLASSES.items():
-        seen = (SEEN.get((family, what)) for what in COLUMNS)
-        cells = " | ".join("-" if x is None else f"{x:.1g}" for x in seen)
+        cells = " | ".join(cell(what, SEEN.get((family, what))) for what in COLUMNS)
         lines.append(f"| {family} | {name} | {cells} |")
     lines += [
         "",
-        "Logits and gradients in float32 (the tests allow 1e-5, and 1e-4 of a gradient's largest "
-        "number). Token ids, placeholder counts and M-RoPE positions equal those of the processors "
-        "exactly; pixels differ by one step of 255, rarely two.",
+        "`-`: not compared. Logits and gradients in float32 (the tests allow 1e-5, and 1e-4 of a "
+        "gradient's largest number). In bfloat16 1 means as near to float32 as the class itself "
+        "comes. Pixels differ where torchvision's batched resize rounds otherwise than Pillow's.",
         "",
-        "Released sizes, built without memory, with as many parameters as the class has:",
+        "Released sizes, built without memory (no weights, no forward pass), with as many "
+        "parameters as the class has:",
         "",
         "| model | parameters |",
         "|---|---|",

@@ -73,3 +73,22 @@ def test_a_family_with_a_processor_of_its_own_lays_pictures_as_it_does(tmp_path)
     got = opened.chat.encode(Prompt(parts, shown, "Yes"), with_answer=False)
     want = theirs(family, CONVERSATIONS["two videos"], with_answer=False)["input_ids"][0]
     assert got.tokens.tolist() == want.tolist()
+
+
+def test_logits_of_a_conversation_are_those_of_processor_and_class(tmp_path):
+    transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
+    from tests.prompts.test_reference_chat import CONVERSATIONS, Qwen, theirs
+
+    family = Qwen(tmp_path)
+    model = transformers.Qwen2VLForConditionalGeneration(family.config).eval()
+    model.save_pretrained(tmp_path)
+    given = theirs(family, CONVERSATIONS["two videos"], with_answer=False)
+    with torch.no_grad():
+        want = model(**{name: torch.from_numpy(np.asarray(x)) for name, x in given.items()}).logits
+    opened = vjax.load(tmp_path)
+    ((parts, shown),) = CONVERSATIONS["two videos"]
+    got = vjax.interop.reference_logits(
+        opened.model, **opened.chat.arguments(Prompt(parts, shown, ""))
+    )
+    # pixels may differ by a step of 255
+    np.testing.assert_allclose(got, want.numpy(), atol=0.01 * np.abs(want.numpy()).max())

@@ -32,11 +32,15 @@ def logits(model, arrays):
 SEEN: dict[tuple[str, str], float] = {}
 
 
+def note(family: str, what: str, off: float):
+    """Keeps the largest difference seen."""
+    SEEN[family, what] = max(SEEN.get((family, what), 0.0), float(off))
+
+
 def agree(got, want, atol, *, of, what="logits"):
     """Asserts that all numbers agree within `atol`, and notes by how much they do."""
     got, want = np.asarray(got), np.asarray(want)
-    off = float(np.abs(got - want).max())
-    SEEN[of, what] = max(SEEN.get((of, what), 0.0), off)
+    note(of, what, np.abs(got - want).max())
     np.testing.assert_allclose(got, want, atol=atol, rtol=0)
 
 
@@ -57,7 +61,7 @@ def bfloat16_agrees(theirs, ours, arrays, *, of):
         own = half(**floats).logits.float().numpy()[real]
     got = np.asarray(reference_logits(ours, dtype=jnp.bfloat16, **arrays))[real]
     off, allowed = (float(np.sqrt(np.mean((x - want) ** 2))) for x in (got, own))
-    SEEN[of, "bfloat16"] = max(SEEN.get((of, "bfloat16"), 0.0), off / allowed)
+    note(of, "bfloat16", off / allowed)
     assert off <= 1.05 * allowed, f"rms {off:.3g}, the reference's own {allowed:.3g}"
 
 

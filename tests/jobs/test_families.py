@@ -11,7 +11,7 @@ from tests.prompts.test_reference_chat import OneVision, Qwen
 from vjax import main
 from vjax.config import freeze
 from vjax.evals.summary import read_results
-from vjax.generate import ask
+from vjax.generate.ask import logits as logits_of
 from vjax.interop import load_weights
 from vjax.jobs import _model
 from vjax.prompts import Prompt
@@ -94,7 +94,7 @@ def asked(tuned):
     frames = tuple(rng.integers(0, 256, (56, 56, 3)).astype(np.uint8) for _ in range(3))
     parts = (("frame", 0), ("frame", 1), ("text", "Here?"), ("image", 2))
     prompt = Prompt(parts, frames, "Yes")
-    return loaded, prompt, frames, ask.logits(model, prompt, loaded.chat, image_size=56)
+    return loaded, prompt, frames, logits_of(model, prompt, loaded.chat, image_size=56)
 
 
 def reference(model, asked):
@@ -128,7 +128,7 @@ def test_frames_as_jobs_show_them_are_what_the_reference_class_sees(released, as
     """The base model: our adapters have no say in it."""
     _, folder, theirs = released
     loaded, prompt, *_ = asked
-    ours = ask.logits(load_weights(folder, loaded.spec), prompt, loaded.chat, image_size=56)
+    ours = logits_of(load_weights(folder, loaded.spec), prompt, loaded.chat, image_size=56)
     np.testing.assert_allclose(ours, reference(theirs, asked), atol=1e-5)
 
 

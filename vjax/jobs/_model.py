@@ -60,6 +60,8 @@ def load(config: Config) -> Loaded:
         folder = TINY
     elif options.path == "smollm2":
         folder = _smollm2.folder(cache_root(), TINY)
+    elif not folder.exists() and (PRESETS / options.path).is_dir():
+        folder = PRESETS / options.path
     if not folder.is_dir():
         raise UserError(_absent(folder, options.hub))
     try:
@@ -123,6 +125,11 @@ def _video_spec(folder: Path, config: Config, spec: ModelSpec) -> VideoSpec:
         )
     if config.model.image_size:
         video = dataclasses.replace(video, image_size=config.model.image_size)
+    if video.image_size > config.data.store_size:
+        raise ValueError(
+            f"frames are kept at {config.data.store_size} pixels and would be shown at "
+            f"{video.image_size}: set data.store_size to as many"
+        )
     block = spec.vision.patch_size * spec.projector.merge
     if video.image_size % block and video.image_size != spec.vision.image_size:
         raise ValueError(
@@ -137,7 +144,8 @@ def _absent(folder: Path, hub: str) -> str:
     text = (
         f"model.path: there is no folder {folder}. A checkpoint is a folder with config.json, "
         "tokenizer.json, a chat template (chat_template.jinja, chat_template.json or in "
-        "tokenizer_config.json), preprocessor_config.json and model.safetensors, or its shards "
+        "tokenizer_config.json), processor_config.json or preprocessor_config.json, and "
+        "model.safetensors, or its shards "
         "with model.safetensors.index.json."
     )
     if not hub:
