@@ -1,7 +1,7 @@
 """docs/models.md, from what the tests of this session saw:
 
 ./launch/local pytest tests/interop tests/prompts tests/jobs/test_families.py --models-page=docs/models.md
-"""
+"""  # noqa: E501
 
 import importlib.metadata
 from pathlib import Path

@@ -88,6 +88,15 @@ def test_an_export_that_lost_the_training_is_not_called_done(copy, monkeypatch, 
     assert "do not use it" in said.err and "peft of step" not in said.out
 
 
+def test_an_export_keeps_what_servers_read(tmp_path):
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    text = {"max_position_embeddings": 131072, "bos_token_id": 0, "eos_token_id": [5, 7, 1]}
+    old.write_text(json.dumps(text | {"hidden_size": 3}))  # as older releases, not nested
+    new.write_text(json.dumps({"text_config": {"hidden_size": 4, "eos_token_id": 5}}))
+    export.keep_settings(old, new)
+    assert json.loads(new.read_text())["text_config"] == text | {"hidden_size": 4}
+
+
 def test_exports_open_again_and_are_the_trained_model(copy, parsed, checkpoint):
     job(copy, "--job=export")
     assert {path.name for path in (copy / "adapter").iterdir()} >= {

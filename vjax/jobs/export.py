@@ -12,6 +12,7 @@ from flax import nnx
 from vjax.config import Config
 from vjax.console import UserError, say
 from vjax.families import read_spec
+from vjax.families.fields import read_json
 from vjax.generate.ask import logits
 from vjax.interop import load_adapter, load_weights, merge, save_adapter, save_model, save_orbax
 from vjax.jobs import _model
@@ -23,7 +24,10 @@ from vjax.video.rng import philox
 
 FOLDERS = {"peft": "adapter", "hf": "model", "orbax": "orbax"}
 SIDE_FILES = (".json", ".jinja", ".txt", ".model")
-NOT_COPIED = ("config.json", _model.VIDEO_SPEC)
+CONFIG = "config.json"
+NOT_COPIED = (CONFIG, _model.VIDEO_SPEC)
+# of config.json, read by servers and tokenizers and by no forward pass
+KEPT = ("max_position_embeddings", "bos_token_id", "initializer_range", "attention_dropout")
 PROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 # largest difference of logits after reloading, as a share of the largest logit; an adapter is
 # written in float32 and read back over the weights that it was trained on
@@ -66,6 +70,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
             else:
                 save_orbax(folder, whole)
             copy_side_files(loaded, folder)
+            keep_settings(loaded.folder / CONFIG, folder / CONFIG)
         off = float(np.abs(probe(loaded, reloaded(config, loaded, folder, form)) - want).max())
         share = off / float(np.abs(want).max())
         if not share <= (ADAPTER_TOLERANCE if form == "peft" else TOLERANCE[config.model.dtype]):
@@ -113,6 +118,18 @@ def copy_side_files(loaded: _model.Loaded, folder: Path):
             shutil.copy(file, folder)
     video = json.dumps(dataclasses.asdict(loaded.video), indent=2)
     (folder / _model.VIDEO_SPEC).write_text(video + "\n")
+
+
+def keep_settings(old: Path, new: Path):
+    """Settings of the old config.json that a model does not hold: context length and the like."""
+    before, after = read_json(old), read_json(new)
+    text = before.get("text_config", before), after.get("text_config", after)
+    for source, target in ((before, after), text):
+        target |= {name: source[name] for name in KEPT if name in source}
+        ends = source.get("eos_token_id")
+        if isinstance(ends, list) and "eos_token_id" in target:
+            target["eos_token_id"] = ends
+    new.write_text(json.dumps(after, indent=2) + "\n")
 
 
 def _resized(settings: dict, loaded: _model.Loaded) -> dict:
