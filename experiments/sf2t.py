@@ -22,6 +22,22 @@ RELEASED = {
     "llava_onevision_7b": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
 }
 
+# options -> wordings, of what vjax-tiny answers beforehand
+SCENE_QUESTIONS = {
+    "pushes|pulls|covers|drops|turns|passes": (
+        "What is the action?", "What does the shape do?", "Which action do you see?",
+        "What kind of action is this?", "What is being done?",
+    ),
+    "leaves a trail|melts|grows|fades|breaks|changes colour|nothing": (
+        "What is the effect?", "What effect does it have?", "Which effect do you see?",
+        "What kind of effect is this?", "What comes of it?",
+    ),
+    "frozen|slow|normal|fast": (
+        "What is the speed?", "How fast is it?", "Which speed do you see?",
+        "What kind of speed is this?", "How fast does it move?",
+    ),
+}  # fmt: skip
+
 
 def get_config(arg: str = ""):
     config = defaults()
@@ -60,12 +76,12 @@ def get_config(arg: str = ""):
 
 
 def tiny(config):
-    # counting is learnt first and needs little, what asks for a comparison needs most
-    config.fragments.weights.counting = 0.3
-    config.fragments.weights.consistency = 1.3
-    config.fragments.weights.localization = 1.3
-    config.fragments.weights.disorder = 1.2
+    # counting is learnt first, and teaches which letter a numeral has; localization is hardest
+    config.fragments.weights.counting = 0.8
+    config.fragments.weights.localization = 1.5
+    config.fragments.weights.disorder = 0.8
     config.fragments.weights.rearrangement = 0.8
+    config.fragments.mcq_share = 0.6
     config.data.procedural_clips = 400
     config.data.procedural_share = 0.6
 
@@ -76,14 +92,15 @@ def tiny(config):
     config.optim.lr = 2e-3
     config.optim.b2 = 0.98
     # vjax-tiny forgets fast: what it answers to these beforehand, it goes on answering
-    config.rehearsal.share = 0.15
+    config.rehearsal.share = 0.2
     config.rehearsal.items = 2400
-    config.rehearsal.questions = (
-        "What is the action?|pushes|pulls|covers|drops|turns|passes",
-        "What is the effect?|leaves a trail|melts|grows|fades|breaks|changes colour|nothing",
-        "What is the speed?|frozen|slow|normal|fast",
+    config.rehearsal.clips = "procedural"
+    config.rehearsal.questions = tuple(
+        f"{text}|{options}"
+        for texts in zip(*SCENE_QUESTIONS.values(), strict=True)
+        for text, options in zip(texts, SCENE_QUESTIONS, strict=True)
     )
-    config.train.steps = 2800
+    config.train.steps = 3000
     config.train.batch_size = 24
     return config
 

@@ -146,6 +146,7 @@ class Rehearsal:
 
     share: Annotated[float, Range(0, 0.9)] = 0.0  # of a micro-batch's examples, on top of its items
     items: Positive = 600  # asked of the base model before training, about training clips
+    clips: Literal["all", "real", "procedural"] = "all"  # of training, that are asked about
     questions: tuple[str, ...] = ("Describe the video.",)  # "TEXT", or "TEXT|OPTION|OPTION..."
     frames: Positive = 6
 

@@ -100,6 +100,7 @@ def test_without_saving_on_exit_the_message_names_the_older_checkpoint(
 @pytest.mark.parametrize(
     "flag, said",
     [
+        ("--config.rehearsal.clips=real", "no such training clips; there are: procedural"),
         ("--config.rehearsal.questions=()", "rehearsal.share is 0.5 and rehearsal.questions is"),
         (f"--config.rehearsal.questions=({'What is it? ' * 60!r},)", "does not fit a row of 128"),
     ],

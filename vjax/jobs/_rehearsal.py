@@ -14,13 +14,19 @@ def make(config: Config, corpus: Corpus, loaded: Loaded) -> Rehearsal:
     """Asks config.rehearsal.questions, before any training.
 
     Raises:
-      UserError: no questions.
+      UserError: no questions, or no clips to ask them about.
     """
     options = config.rehearsal
     if not options.questions:
         raise UserError(f"rehearsal.share is {options.share:g} and rehearsal.questions is empty")
+    asked = [k for of, ks in corpus.train.items() for k in ks if options.clips in ("all", of)]
+    if not asked:
+        raise UserError(
+            f"rehearsal.clips is {options.clips!r}, and there are no such training clips; "
+            f"there are: {', '.join(of for of, keys in corpus.train.items() if keys)}"
+        )
     items = rehearsal_items(
-        [key for keys in corpus.train.values() for key in keys],
+        asked,
         options.questions,
         options.items,
         frames=options.frames,
