@@ -34,6 +34,25 @@ def test_the_adapter_is_alpha_over_rank_times_a_b():
     np.testing.assert_allclose(dense(x), want, atol=1e-5)
 
 
+@pytest.mark.parametrize("rows, folds", [(2, False), (400, True)])
+def test_folded_or_not_outputs_and_gradients_are_the_same(monkeypatch, rows, folds):
+    dense = layer(rank=8)
+    assert dense.folding_pays(rows) == folds
+    graph, adapter, rest = nnx.split(dense, LoRAParam, ...)
+    x = jax.random.normal(jax.random.key(2), (rows, 16))
+
+    def loss(adapter, x):
+        return jnp.sum(jnp.sin(nnx.merge(graph, adapter, rest)(x)))
+
+    found = []
+    for fold in (False, True):
+        monkeypatch.setattr(Dense, "folding_pays", lambda self, rows, fold=fold: fold)
+        found.append(jax.tree.leaves(jax.value_and_grad(loss, argnums=(0, 1))(adapter, x)))
+    assert len(found[0]) == 4  # the loss; of A, of B, of x
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3, rtol=1e-4)
+
+
 def test_a_is_uniform_within_one_over_the_root_of_its_width_and_b_is_zero():
     dense = Dense(400, 8, ("embed", "ffn"), bias=False, stack=(3,), rngs=nnx.Rngs(0))
     holder = nnx.Module()
