@@ -186,7 +186,7 @@ class Pretrain:
     """Only `--job=pretrain` reads these: how vjax-tiny itself is made."""
 
     stages: tuple[str, ...] = (
-        "see", "read", "talk", "watch", "watch", "watch", "watch", "recall",
+        "see", "read", "talk", "watch", "watch", "watch", "watch", "recall", "recall",
     )  # fmt: skip
     clips: Positive = 6000  # procedural, split `base`
     eval_clips: Positive = 400  # procedural, split `base_eval`
