@@ -76,12 +76,12 @@ def get_config(arg: str = ""):
 
 
 def tiny(config):
-    # counting is learnt first, and teaches which letter a numeral has; localization is hardest
-    config.fragments.weights.counting = 0.8
-    config.fragments.weights.localization = 1.5
-    config.fragments.weights.disorder = 0.8
-    config.fragments.weights.rearrangement = 0.8
-    config.fragments.mcq_share = 0.6
+    # counting is learnt first, and teaches which letter a numeral has; localization needs most
+    config.fragments.weights.counting = 0.5
+    config.fragments.weights.consistency = 0.8
+    config.fragments.weights.localization = 3.0
+    config.fragments.weights.disorder = 0.6
+    config.fragments.weights.rearrangement = 0.4
     config.data.procedural_clips = 400
     config.data.procedural_share = 0.6
 
