@@ -2,7 +2,7 @@
 
   ./launch/local python -m vjax.main --config=experiments/tiny_base.py --job=pretrain
 
-About an hour and three quarters on two CPU cores; the same command again goes on after a stop. The folder
+Under two hours on two CPU cores; the same command again goes on after a stop. The folder
 runs/tiny_base-default/model takes the place of vjax/presets/vjax-tiny. One more stage on a model:
 
   ... --config.model.path=FOLDER --config.pretrain.stages="('watch',)"

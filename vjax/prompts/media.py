@@ -133,35 +133,8 @@ class Native:
 
     def arguments(self, pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
-        for kind in ("image", "video"):
+        for kind, rule in self.pixels.items():
             mine = [frames for of, frames in pictures if of == kind]
-            if not mine:
-                continue
-            name = "pixel_values" if kind == "image" else "pixel_values_videos"
-            rule = self.pixels[kind]
-            if isinstance(rule, GridPixels):
-                patches, grids = zip(*(rule(frames) for frames in mine), strict=True)
-                x = rearrange(
-                    np.concatenate(patches), "s (t y x c) -> s (c t y x)",
-                    t=rule.temporal, y=rule.patch, x=rule.patch,
-                )  # fmt: skip
-                found |= {name: x, f"{kind}_grid_thw": np.array(grids)}
-            elif kind == "image":
-                stills = [rule.still(image, alone=len(mine) == 1) for (image,) in mine]
-                x = np.zeros((len(stills), max(map(len, stills)), *stills[0].shape[1:]), np.float32)
-                for row, still in zip(x, stills, strict=True):
-                    row[: len(still)] = still
-                found |= {
-                    name: rearrange(x, "v t h w c -> v t c h w"),
-                    "image_sizes": np.array([image.shape[:2] for (image,) in mine]),
-                    "batch_num_images": np.array([len(mine)]),
-                }
-            else:
-                if len({len(frames) for frames in mine}) > 1:
-                    raise ValueError(
-                        f"videos of {[len(frames) for frames in mine]} frames in one call: the "
-                        "reference class takes as many of each"
-                    )
-                x = np.stack([rule.frames(frames) for frames in mine])
-                found[name] = rearrange(x, "v f h w c -> v f c h w")
+            if mine:
+                found |= rule.arguments(mine, video=kind == "video")
         return found

@@ -162,6 +162,19 @@ class GridPixels:
         )  # fmt: skip
         return patches, grid
 
+    def arguments(
+        self, pictures: Sequence[Sequence[np.ndarray]], *, video: bool
+    ) -> dict[str, np.ndarray]:
+        """Images or videos as the reference class's forward takes them: patches and grids."""
+        patches, grids = zip(*(self(frames) for frames in pictures), strict=True)
+        x = rearrange(
+            np.concatenate(patches), "s (t y x c) -> s (c t y x)",
+            t=self.temporal, y=self.patch, x=self.patch,
+        )  # fmt: skip
+        if video:
+            return {"pixel_values_videos": x, "video_grid_thw": np.array(grids)}
+        return {"pixel_values": x, "image_grid_thw": np.array(grids)}
+
 
 @dataclasses.dataclass(frozen=True)
 class TilePixels:
@@ -219,6 +232,30 @@ class TilePixels:
         x = padded(bicubic(image, min(fitted[0], h), fitted[1]), h, w, (0, 0, 0))
         tiles = rearrange(x, "(a y) (b x) c -> (a b) y x c", y=S, x=S)
         return normalised(np.stack([bicubic(image, S, S), *tiles]), self.mean, self.std)
+
+    def arguments(
+        self, pictures: Sequence[Sequence[np.ndarray]], *, video: bool
+    ) -> dict[str, np.ndarray]:
+        """Images or videos as the reference class's forward takes them; tiles padded to the most.
+
+        Raises:
+          ValueError: videos of different lengths, which that class does not take together.
+        """
+        if video:
+            lengths = [len(frames) for frames in pictures]
+            if len(set(lengths)) > 1:
+                raise ValueError(f"videos of {lengths} frames together: as many of each are taken")
+            x = np.stack([self.frames(frames) for frames in pictures])
+            return {"pixel_values_videos": rearrange(x, "v f h w c -> v f c h w")}
+        stills = [self.still(image, alone=len(pictures) == 1) for (image,) in pictures]
+        x = np.zeros((len(stills), max(map(len, stills)), self.side, self.side, 3), np.float32)
+        for row, still in zip(x, stills, strict=True):
+            row[: len(still)] = still
+        return {
+            "pixel_values": rearrange(x, "v t h w c -> v t c h w"),
+            "image_sizes": np.array([image.shape[:2] for (image,) in pictures]),
+            "batch_num_images": np.array([len(pictures)]),
+        }
 
 
 def padded(image: np.ndarray, height: int, width: int, colour: Sequence[int]) -> np.ndarray:
