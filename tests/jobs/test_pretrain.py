@@ -17,7 +17,7 @@ MINIATURE = [
     "--config.pretrain.width=32", "--config.pretrain.tower_layers=1",
     "--config.pretrain.decoder_layers=1", "--config.pretrain.ffn=48",
     "--config.pretrain.tower_steps=2", "--config.pretrain.reading_steps=2",
-    "--config.pretrain.watching_steps=2",
+    "--config.pretrain.watching_steps=2", "--config.pretrain.recalling_steps=2",
     "--config.pretrain.tower_batch_size=6",
     "--config.train.batch_size=4", "--config.train.steps=4", "--config.checkpoint.every=2",
     "--config.eval.batch_size=8",
@@ -46,7 +46,7 @@ def test_the_folder_holds_what_the_shipped_one_does(made):
 
 def test_a_rerun_goes_on_from_its_checkpoint(made):
     workdir, make = made
-    talk, last = workdir / "stages" / "3-talk", workdir / "stages" / "5-watch"
+    talk, last = workdir / "stages" / "3-talk", workdir / "stages" / "9-recall"
     assert len(read_metrics(talk / "metrics.jsonl")) == 4
     assert Checkpoints(talk / "checkpoints").latest_step() == 4
     weights = workdir / "model" / "model.safetensors"
