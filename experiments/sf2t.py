@@ -15,28 +15,13 @@ Presets:
 """
 
 from vjax.config import defaults
+from vjax.video.world.questions import scene_wordings
 
 RELEASED = {
     "qwen2_vl_2b": "Qwen/Qwen2-VL-2B-Instruct",
     "qwen2_vl_7b": "Qwen/Qwen2-VL-7B-Instruct",
     "llava_onevision_7b": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
 }
-
-# options -> wordings, of what vjax-tiny answers beforehand
-SCENE_QUESTIONS = {
-    "pushes|pulls|covers|drops|turns|passes": (
-        "What is the action?", "What does the shape do?", "Which action do you see?",
-        "What kind of action is this?", "What is being done?",
-    ),
-    "leaves a trail|melts|grows|fades|breaks|changes colour|nothing": (
-        "What is the effect?", "What effect does it have?", "Which effect do you see?",
-        "What kind of effect is this?", "What comes of it?",
-    ),
-    "frozen|slow|normal|fast": (
-        "What is the speed?", "How fast is it?", "Which speed do you see?",
-        "What kind of speed is this?", "How fast does it move?",
-    ),
-}  # fmt: skip
 
 
 def get_config(arg: str = ""):
@@ -95,11 +80,7 @@ def tiny(config):
     config.rehearsal.share = 0.2
     config.rehearsal.items = 2400
     config.rehearsal.clips = "procedural"
-    config.rehearsal.questions = tuple(
-        f"{text}|{options}"
-        for texts in zip(*SCENE_QUESTIONS.values(), strict=True)
-        for text, options in zip(texts, SCENE_QUESTIONS, strict=True)
-    )
+    config.rehearsal.questions = scene_wordings()
     config.train.steps = 3000
     config.train.batch_size = 24
     return config

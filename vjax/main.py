@@ -118,9 +118,9 @@ def _check_config_flags(argv: Sequence[str]):
     """The config file must exist and every overridden key too; absl would show a traceback."""
     named = any(re.match(r"--?config($|=)", arg) for arg in argv)
     for i, arg in enumerate(argv):
-        if re.match(r"--?(?:no)?config\.", arg) and not named:
-            raise UserError(f"{arg}: name the config that it overrides too, --config=FILE.py")
         if override := re.match(r"--?(?:no)?config\.([^=]*)", arg):
+            if not named:
+                raise UserError(f"{arg}: name the config that it overrides too, --config=FILE.py")
             config_lib.check_key(override[1])
         elif given := re.fullmatch(r"--?config(?:=(.*))?", arg):
             spec = given[1] if given[1] is not None else "".join(argv[i + 1 : i + 2])

@@ -13,6 +13,7 @@ from vjax.config import freeze
 from vjax.evals.summary import read_results
 from vjax.generate.ask import logits as logits_of
 from vjax.interop import load_weights
+from vjax.interop.variables import by_path
 from vjax.jobs import _model
 from vjax.prompts import Prompt
 from vjax.prompts.pixels import GridPixels, TilePixels
@@ -159,9 +160,9 @@ def test_the_merged_folder_has_the_processor_that_it_came_with(released, exporte
 def test_the_orbax_folder_opens_here(exported, asked):
     ours = load_weights(exported / "orbax", asked[0].spec)
     merged = load_weights(exported / "model", asked[0].spec)
-    a, b = (dict(nnx.to_flat_state(nnx.state(m))) for m in (ours, merged))
+    a, b = by_path(ours), by_path(merged)
     for path, variable in a.items():
-        np.testing.assert_array_equal(variable[...], b[path][...], err_msg=str(path))
+        np.testing.assert_array_equal(variable[...], b[path][...], err_msg=path)
 
 
 def test_a_preset_without_its_folder_says_what_is_expected_and_how_to_get_it(tmp_path, capsys):

@@ -101,7 +101,6 @@ def _tiles(spec: ModelSpec, ids: np.ndarray, mask: np.ndarray, given: dict) -> d
     none = np.zeros((0, 1, 3, tile, tile))
     videos, pixels = given.pop("pixel_values_videos", none), given.pop("pixel_values", none)
     sizes = given.pop("image_sizes", np.zeros((0, 2), np.int64)).tolist()
-    given.pop("image_sizes_videos", None)
     together = given.pop("batch_num_images", np.ones(len(sizes), np.int64))
     alone = np.repeat(together == 1, together)  # a still among others of its row is not cut
     pixels = pixels[:, None] if pixels.ndim == 4 else pixels

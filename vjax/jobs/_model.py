@@ -145,8 +145,7 @@ def _absent(folder: Path, hub: str) -> str:
         f"model.path: there is no folder {folder}. A checkpoint is a folder with config.json, "
         "tokenizer.json, a chat template (chat_template.jinja, chat_template.json or in "
         "tokenizer_config.json), processor_config.json or preprocessor_config.json, and "
-        "model.safetensors, or its shards "
-        "with model.safetensors.index.json."
+        "model.safetensors, or its shards with model.safetensors.index.json."
     )
     if not hub:
         return text

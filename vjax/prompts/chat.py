@@ -16,7 +16,7 @@ import tokenizers
 from vjax.families.fields import read_json
 from vjax.families.spec import NO_TOKEN, ModelSpec
 from vjax.prompts import tokenizer as tokenizer_lib
-from vjax.prompts.media import Media, Squares
+from vjax.prompts.media import Media, Picture, Squares
 from vjax.prompts.positions import IMAGE, TEXT, VIDEO, mrope_positions
 from vjax.prompts.prompt import Prompt
 
@@ -112,8 +112,7 @@ class Chat:
           ValueError: a text or an answer that holds a special token, or a template that does not
             keep the order of what it is given.
         """
-        turns = [turns] if isinstance(turns, Prompt) else list(turns)
-        pictures = [picture for turn in turns for picture in _pictures(turn)]
+        turns, pictures = _shown(turns)
         laid = self.media.lay(pictures)
         text, spans = self._laid_out(turns)
         found = self.tokenizer.encode(text, add_special_tokens=False)
@@ -134,9 +133,8 @@ class Chat:
 
         Raises as `encode`.
         """
-        turns = [turns] if isinstance(turns, Prompt) else list(turns)
+        turns, pictures = _shown(turns)
         ids = self.encode(turns, with_answer=False).tokens[None].astype(np.int64)
-        pictures = [picture for turn in turns for picture in _pictures(turn)]
         given = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
         return given | self.media.arguments(pictures)
 
@@ -155,7 +153,7 @@ class Chat:
         if [part[:1] for part in rest] != [chr(MARK_0 + n) for n in range(len(turns) - 1)]:
             raise ValueError("the chat template drops, repeats or changes earlier answers")
         spans = []
-        for turn, part in zip(turns, rest, strict=False):
+        for turn, part in zip(turns[:-1], rest, strict=True):
             start = len(text)
             text += self._plain(turn.answer) + part[1:]
             closes = self.closing if part[1:].startswith(self.closing) else ""
@@ -238,12 +236,13 @@ class Chat:
                 f"tokenizer.json has {size} tokens, config.json's vocab_size is "
                 f"{self.spec.text.vocab}: they are not of one checkpoint"
             )
-        for token in (self.spec.end_token_id, *self.end):
-            if token != NO_TOKEN and self.tokenizer.id_to_token(token) is None:
-                raise ValueError(
-                    f"config.json says that token {token} is the end of turn; tokenizer.json has "
-                    "none of that number: they are not of one checkpoint"
-                )
+        end = self.spec.end_token_id
+        if end != NO_TOKEN and self.tokenizer.id_to_token(end) is None:
+            raise ValueError(
+                f"config.json says that token {end} is the end of turn; tokenizer.json has none of "
+                "that number: they are not of one checkpoint"
+            )
+        _ = self.end  # raises where the template ends no turn
         for kind, shown in self.media.kinds.items():
             text = self._render([{"role": "user", "content": [dict(shown.part)]}])
             if self._ids(text).count(shown.token) != 1:
@@ -296,13 +295,17 @@ class Chat:
         return text
 
 
-def _pictures(prompt: Prompt) -> list[tuple[str, tuple[np.ndarray, ...]]]:
-    """Kind and frames of everything shown; the value of a `video` is a tuple of positions."""
-    return [
-        (kind, tuple(prompt.images[n] for n in (value if kind == "video" else (value,))))
-        for kind, value in prompt.parts
+def _shown(turns: Prompt | Sequence[Prompt]) -> tuple[list[Prompt], list[Picture]]:
+    """The turns as a list, and everything that they show, in order."""
+    turns = [turns] if isinstance(turns, Prompt) else list(turns)
+    pictures = [
+        # the value of a `video` is a tuple of positions
+        (kind, tuple(turn.images[n] for n in (value if kind == "video" else (value,))))
+        for turn in turns
+        for kind, value in turn.parts
         if kind != "text"
     ]
+    return turns, pictures
 
 
 class _Generation(jinja2.ext.Extension):

@@ -135,6 +135,16 @@ def caption(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     )  # fmt: skip
 
 
+def scene_wordings() -> tuple[str, ...]:
+    """Every wording of the scene questions, as `TEXT|OPTION|OPTION...`; the tasks take turns."""
+    wordings = zip(*(_QUESTIONS[task] for task in SCENE_TASKS), strict=True)
+    return tuple(
+        "|".join((text, *_VALUES[task]))
+        for texts in wordings
+        for text, task in zip(texts, SCENE_TASKS, strict=True)
+    )
+
+
 def scene_question(
     scene: Scene, task: str, rng: np.random.Generator
 ) -> tuple[str, tuple[str, ...], int]:
