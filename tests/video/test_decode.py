@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from vjax.video import decode as decode_module
-from vjax.video import errors
+from vjax.video import errors, shape
 from vjax.video.decode import decode, decode_cut, decode_windows, walk
 from vjax.video.frames import milliseconds
 from vjax.video.motion import motion_curve
@@ -99,9 +99,9 @@ def test_windows_are_decoded_in_one_pass(make_video, tmp_path, monkeypatch):
     spans = [(0, 1000), (800, 1800), (2000, 3900)]
     alone = [decode(path, window=span) for span in spans]
     passes = []
-    real = decode_module._timed_frames
+    real = decode_module.timed_frames
     monkeypatch.setattr(
-        decode_module, "_timed_frames", lambda *args: passes.append(args) or real(*args)
+        decode_module, "timed_frames", lambda *args: passes.append(args) or real(*args)
     )
     together = list(decode_windows(path, spans))
     assert len(passes) == 1
@@ -149,7 +149,7 @@ def test_reference_resize_is_pillow_on_the_full_picture(make_video, tmp_path):
     clip = decode(path, resize="reference", store_size=48)
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
-        flags = decode_module._BICUBIC
+        flags = shape.BICUBIC
         full = frame.reformat(format="rgb24", interpolation=flags).to_ndarray()
     expected = Image.fromarray(full).resize((48, 48), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(clip.frames[0], np.asarray(expected))

@@ -10,23 +10,18 @@ from typing import NamedTuple
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
-from PIL import Image
 
 from vjax.video import errors
 from vjax.video.frames import Clip, FrameTable, Window, milliseconds
 from vjax.video.motion import motion_curve, shot_cuts
 from vjax.video.probe import Source, open_video, probe, video_stream
+from vjax.video.shape import Shaper, quarters
 from vjax.video.windows import cut_windows
 
 STORE_SIZE = 96  # pixels, side of a stored frame
 MIN_FRAMES = 5  # the largest set of the fragment tasks
-RESIZES = ("swscale", "reference")
-LUMA_SIDE = 64  # pixels, short side of the grey frames behind the motion curve
 SPAN_MS = 60_000  # a file is cut into windows in spans this long, which bounds memory
 _THREADS = 2
-# Bit-exact: the SIMD paths of swscale differ from machine to machine.
-_BICUBIC = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
 
 class Frame(NamedTuple):
@@ -165,28 +160,20 @@ def walk(
         TruncatedVideo: the decoder gave up, or gave clearly fewer frames than there are packets.
         NoTimes: the frames' times are missing or run backwards.
     """
-    if resize not in RESIZES:
-        raise ValueError(f"resize {resize!r} is unknown; use one of {', '.join(RESIZES)}")
     first, stop = 0, None
     if window is not None and source.pts is not None:
-        ms = milliseconds(source.pts * float(source.time_base))
+        ms = milliseconds(source.times)
         first, stop = np.searchsorted(ms, window)
         if first == stop:
             return
-    shape = _Shaper(store_size, resize)
-    previous = -np.inf
-    for index, time, frame in _timed_frames(source, int(first)):
-        if not time >= previous:  # nan included
-            shown = "at no known time" if np.isnan(time) else f"at {time} s, after {previous} s"
-            raise errors.NoTimes(
-                f"{source.path}: frame {index} is shown {shown}; "
-                "write the file again with sound times (ffmpeg -i IN -fps_mode cfr OUT.mp4)"
-            )
-        previous = time
+    shaper = Shaper(store_size, resize)
+    for index, time, frame in timed_frames(source, int(first)):
         if window is not None and milliseconds(time) >= window[1]:
             return
         if window is None or milliseconds(time) >= window[0]:
-            yield Frame(index, time, *shape(frame))
+            turns = quarters(frame)
+            sides = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
+            yield Frame(index, time, shaper.rgb(frame), shaper.luma(frame), *sides, 90 * turns)
         if index + 1 == stop:  # do not decode one frame more to see that the window is over
             return
 
@@ -195,27 +182,40 @@ class _BadSeek(Exception):
     """Seeking did not lead to the frame asked for."""
 
 
-def _timed_frames(source: Source, first: int) -> Iterator[tuple[int, float, av.VideoFrame]]:
-    """(source index, seconds, frame) from at or before frame `first` on."""
+def timed_frames(
+    source: Source, first: int = 0, threads: int = _THREADS
+) -> Iterator[tuple[int, float, av.VideoFrame]]:
+    """(source index, seconds, frame) from at or before frame `first` on, in presentation order.
+
+    Raises: as `walk`.
+    """
+    previous = -np.inf
+    for index, time, frame in _in_order(source, first, threads):
+        if not time >= previous:  # nan included
+            shown = "at no known time" if np.isnan(time) else f"at {time} s, after {previous} s"
+            raise errors.NoTimes(
+                f"{source.path}: frame {index} is shown {shown}; "
+                "write the file again with sound times (ffmpeg -i IN -fps_mode cfr OUT.mp4)"
+            )
+        previous = time
+        yield index, time, frame
+
+
+def _in_order(source: Source, first: int, threads: int):
     with open_video(source.path) as container:
         stream = video_stream(container, source.path)
-        stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = _THREADS
-        # AVI stores an order but no times, and so do files whose packets are in order although the
-        # codec reorders (MP4 without composition offsets): what time a frame then carries is a
-        # guess of FFmpeg's, and the n-th frame out of the decoder belongs to the n-th time.
-        flat = source.in_order and stream.codec_context.has_b_frames
-        counted = source.pts is None or flat or container.format.name == "avi"
+        stream.thread_type = "AUTO" if threads > 1 else "NONE"
+        stream.codec_context.thread_count = threads
         try:
-            if first and not counted:
+            if first and not source.counted:
                 container.seek(int(source.pts[first]), stream=stream)
-            yield from _numbered(source, container, stream, first, counted)
+            yield from _numbered(source, container, stream, first)
         except _BadSeek:
             container.seek(int(source.pts[0]), stream=stream)
-            yield from _numbered(source, container, stream, 0, counted)
+            yield from _numbered(source, container, stream, 0)
 
 
-def _numbered(source: Source, container, stream, first: int, counted: bool):
+def _numbered(source: Source, container, stream, first: int):
     count, index = 0, first - 1
     decoded = container.decode(stream)
     while True:
@@ -229,7 +229,7 @@ def _numbered(source: Source, container, stream, first: int, counted: bool):
         if frame is None:
             break
         count += 1
-        if counted:
+        if source.counted:
             index = count - 1
             known = source.pts is not None and index < len(source.pts)
             ticks = int(source.pts[index]) if known else frame.pts
@@ -249,45 +249,6 @@ def _numbered(source: Source, container, stream, first: int, counted: bool):
                 f"{source.path}: {count} of {len(source.pts)} frames can be decoded; "
                 "the file is damaged: fetch it again or remove it"
             )
-
-
-class _Shaper:
-    """Full-size frames to (rgb, luma, width, height, rotation), upright."""
-
-    def __init__(self, store_size: int, resize: str):
-        self.size, self.resize = store_size, resize
-        self.luma_size = None  # the first frame's for all, should the picture change its size
-        self.rgb = VideoReformatter()  # keeps its filter tables from frame to frame
-        self.grey = VideoReformatter()
-
-    def __call__(self, frame: av.VideoFrame):
-        quarters = round(frame.rotation / 90) % 4  # counter-clockwise
-        width, height = frame.width, frame.height
-        luma = np.rot90(self._luma(frame), quarters)
-        if self.resize == "swscale":
-            square = dict(width=self.size, height=self.size, interpolation=_BICUBIC)
-            rgb = self.rgb.reformat(frame, format="rgb24", threads=1, **square).to_ndarray()
-            rgb = np.rot90(rgb, quarters)
-        else:
-            rgb = self.rgb.reformat(frame, format="rgb24", threads=1, interpolation=_BICUBIC)
-            image = Image.fromarray(np.ascontiguousarray(np.rot90(rgb.to_ndarray(), quarters)))
-            rgb = np.asarray(image.resize((self.size, self.size), Image.Resampling.BICUBIC))
-        if quarters % 2:
-            width, height = height, width
-        return rgb, luma, width, height, 90 * quarters
-
-    def _luma(self, frame: av.VideoFrame) -> np.ndarray:
-        """The Y plane, box-averaged by Pillow: whole-number arithmetic, equal everywhere."""
-        kind = frame.format
-        if kind.is_rgb or not kind.is_planar or kind.components[0].bits != 8:
-            frame = self.grey.reformat(frame, format="gray", threads=1, interpolation=_BICUBIC)
-        plane = frame.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-        sides = np.array([frame.width, frame.height])
-        if self.luma_size is None:
-            self.luma_size = tuple(2 * np.rint(sides * LUMA_SIDE / sides.min() / 2).astype(int))
-        image = Image.fromarray(np.ascontiguousarray(rows[: frame.height, : frame.width]))
-        return np.asarray(image.resize(self.luma_size, Image.Resampling.BOX, reducing_gap=2.0))
 
 
 def _clip(

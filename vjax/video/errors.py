@@ -31,3 +31,11 @@ class TooFewFrames(VideoError):
 
 class NoWindow(VideoError):
     """No stretch without a shot cut is long enough for a window."""
+
+
+class TimedOut(VideoError):
+    """Reading took longer than the deadline; the process that read was ended."""
+
+
+class Crashed(VideoError):
+    """The process that read the file died: a fault in the decoder, or no memory left."""

@@ -1,7 +1,9 @@
-"""What a video file holds, from its packets alone: cheap, since nothing is decoded."""
+"""What a video file holds, from its packets and its first picture; nothing else is decoded."""
 
+import stat
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 import av
@@ -19,16 +21,25 @@ _METADATA = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A readable video file, from its packets alone.
+    """A readable video file, as its packets describe it.
 
     Attributes:
         path: the file.
         video_id: POSIX path below the corpus root; also the group of every clip of the file.
         content_hash: BLAKE2b-128 of the bytes.
-        pts: int64 [packets], presentation times in units of `time_base`, ascending; None where
-            some packets carry no time (MPEG program and transport streams).
+        pts: int64 [I], presentation times in units of `time_base`, ascending; None where some
+            packets carry no time (MPEG program streams).
         time_base: seconds per unit.
-        in_order: packets are stored in ascending `pts`.
+        keys: int64 [K], `pts` of the key frames, ascending; empty where `pts` is None.
+        packet_bytes: int32 [I], size of each frame's packet, in the order of `pts`: a free hint of
+            motion. In file order where `pts` is None.
+        counted: the n-th frame out of the decoder belongs to the n-th time, whatever it says: AVI
+            stores an order but no times, and so do files whose packets are in order although the
+            codec reorders (MP4 without composition offsets). Such files cannot be sought.
+        width, height: upright size in pixels, rotation applied.
+        rotation: degrees counter-clockwise that make a picture upright: 0, 90, 180 or 270.
+        codec: FFmpeg's name of the codec.
+        container: FFmpeg's name of the container format.
     """
 
     path: Path
@@ -36,7 +47,19 @@ class Source:
     content_hash: str
     pts: np.ndarray | None
     time_base: Fraction
-    in_order: bool
+    keys: np.ndarray
+    packet_bytes: np.ndarray
+    counted: bool
+    width: int
+    height: int
+    rotation: int
+    codec: str
+    container: str
+
+    @cached_property
+    def times(self) -> np.ndarray | None:
+        """float64 [I], presentation times in seconds; None where the packets do not tell."""
+        return None if self.pts is None else self.pts * float(self.time_base)
 
 
 def probe(path: str | Path, root: str | Path | None = None) -> Source:
@@ -46,33 +69,80 @@ def probe(path: str | Path, root: str | Path | None = None) -> Source:
         EmptyFile, NotAVideo, NoVideoStream, TruncatedVideo: see `vjax.video.errors`.
     """
     path = Path(path)
-    if path.stat().st_size == 0:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise errors.NotAVideo(f"{path}: {error.strerror}; name a file that can be read") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise errors.NotAVideo(f"{path}: a {_kind(found.st_mode)}, no file; remove it")
+    if found.st_size == 0:
         raise errors.EmptyFile(f"{path}: 0 bytes; fetch it again or remove it")
     with open_video(path) as container:
         stream = video_stream(container, path)
-        packets, corrupt, shown = 0, 0, []
+        packets, corrupt, shown, keys, sizes = 0, 0, [], [], []
         try:
             for packet in container.demux(stream):
                 packets += packet.dts is not None or packet.size > 0  # the last one only flushes
                 corrupt += packet.is_corrupt
                 if packet.size and not packet.is_discard:
                     shown.append(packet.pts)
+                    sizes.append(packet.size)
+                    keys += [packet.pts] if packet.is_keyframe else []
         except av.error.FFmpegError as error:
             raise errors.TruncatedVideo(
                 f"{path}: unreadable after {packets} frames ({error.strerror}); "
                 "the file is damaged: fetch it again or remove it"
             ) from error
-        pts = np.array(shown, np.int64) if shown and None not in shown else None
+        pts, sizes = np.array(shown or [None]), np.array(sizes, np.int32)
+        timed = None not in shown and bool(shown)
+        order = np.argsort(pts, kind="stable") if timed else slice(None)
+        in_order = timed and bool((np.diff(pts) >= 0).all())
+        width, height, rotation = _picture(path)
         source = Source(
             path,
             video_id(path, root),
             content_hash(path),
-            None if pts is None else np.sort(pts),
+            pts[order].astype(np.int64) if timed else None,
             stream.time_base,
-            in_order=pts is not None and bool((np.diff(pts) >= 0).all()),
+            np.sort(np.array(keys if timed else [], np.int64)),
+            sizes[order],
+            counted=not timed
+            or container.format.name == "avi"
+            or (in_order and bool(stream.codec_context.has_b_frames)),
+            width=width,
+            height=height,
+            rotation=rotation,
+            codec=stream.codec_context.name,
+            container=container.format.name,
         )
         _check_complete(source, container, stream, packets, corrupt)
     return source
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_ISDIR: "folder", stat.S_ISFIFO: "named pipe", stat.S_ISSOCK: "socket"}
+    return next((kind for test, kind in kinds.items() if test(mode)), "device")
+
+
+def _picture(path: Path) -> tuple[int, int, int]:
+    """Width, height and rotation of the first picture: nothing but a picture tells the last."""
+    try:
+        with open_video(path) as container:  # anew: not everything can be sought
+            stream = video_stream(container, path)
+            stream.thread_type = "NONE"
+            frame = next(container.decode(stream), None)
+    except av.error.FFmpegError as error:
+        raise errors.TruncatedVideo(
+            f"{path}: its first picture cannot be decoded ({error.strerror}); "
+            "the file is damaged: fetch it again or remove it"
+        ) from error
+    if frame is None:
+        raise errors.TruncatedVideo(
+            f"{path}: no picture can be decoded; fetch it again or remove it"
+        )
+    rotation = 90 * (round(frame.rotation / 90) % 4)
+    sides = (frame.width, frame.height)
+    return *(sides[::-1] if rotation % 180 else sides), rotation
 
 
 def open_video(path: Path):

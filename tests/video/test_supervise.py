@@ -1,0 +1,149 @@
+"""Children that read videos: deadlines, crashes, and what becomes of them when the parent dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from vjax.video import errors, supervise
+from vjax.video.supervise import Child, Children
+
+# Functions of a module that a child can import.
+
+
+def double(x):
+    return 2 * x
+
+
+def hang(path):
+    while True:
+        time.sleep(1)
+
+
+def die(path):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def refuse(path):
+    raise errors.EmptyFile(f"{path}: 0 bytes")
+
+
+def slow(path, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.05)
+        supervise.beat()
+    return "done"
+
+
+def pid():
+    return os.getpid()
+
+
+def modules():
+    return sorted(sys.modules)
+
+
+@pytest.fixture
+def children():
+    with Children(2, deadline=1.0) as made:
+        yield made
+
+
+def gone(process: int, within: float = 10.0) -> bool:
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        try:
+            state = open(f"/proc/{process}/stat").read().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_call_returns_what_the_function_does(children):
+    assert children.call(double, 21) == 42
+
+
+def test_errors_come_back_as_they_are(children):
+    with pytest.raises(errors.EmptyFile, match="a.mp4: 0 bytes"):
+        children.call(refuse, "a.mp4")
+
+
+def test_a_child_that_hangs_is_ended_and_the_next_call_served(children):
+    with pytest.raises(errors.TimedOut, match=r"a\.mp4: nothing after 1 s"):
+        children.call(hang, "a.mp4")
+    assert children.call(double, 2) == 4
+
+
+def test_a_child_that_crashes_is_replaced(children):
+    with pytest.raises(errors.Crashed, match=r"a\.mp4: .*SIGSEGV"):
+        children.call(die, "a.mp4")
+    assert children.call(double, 3) == 6
+
+
+def test_signs_of_life_put_the_deadline_off():
+    with Children(1, deadline=0.9, beats=True) as children:
+        assert children.call(slow, "a.mp4", 2.5) == "done"
+
+
+def test_without_beats_the_deadline_is_for_the_whole_call():
+    with Children(1, deadline=0.9) as children, pytest.raises(errors.TimedOut):
+        children.call(slow, "a.mp4", 2.5)
+
+
+def test_map_gives_every_answer_and_every_video_error(children):
+    calls = [("ok", 0), ("bad", 1), ("ok", 2)]
+    answers = dict(children.map(answer_or_refuse, calls))
+    assert answers[0] == "ok" and answers[2] == "ok"
+    assert isinstance(answers[1], errors.EmptyFile)
+
+
+def answer_or_refuse(path, n):
+    return refuse(path) if path == "bad" else path
+
+
+def test_none_at_all_computes_here():
+    assert Children(0).call(pid) == os.getpid()
+
+
+def test_children_know_nothing_of_jax(children):
+    assert not {"jax", "grain", "torch"} & set(children.call(modules))
+
+
+def test_closing_ends_them():
+    child = Child()
+    running = child.call(pid, deadline=60)
+    child.close()
+    assert gone(running)
+
+
+@pytest.mark.parametrize("work", ["pid", "hang"])
+def test_kill_9_of_the_parent_ends_the_children(work, tmp_path):
+    """Idle or at work, a child ends with its parent, and shared memory is as it was."""
+    before = set(os.listdir("/dev/shm"))
+    code = f"""
+        import threading, time
+        from tests.video import test_supervise as t
+        from vjax.video.supervise import Child
+        child = Child()
+        print(child.call(t.pid, deadline=60), flush=True)
+        if {work!r} == "hang":
+            child.call(t.hang, "a.mp4", deadline=600)
+        time.sleep(600)
+    """
+    parent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+    )
+    child = int(parent.stdout.readline())
+    time.sleep(0.5)
+    parent.kill()
+    parent.wait()
+    assert gone(child), f"child {child} lives on"
+    assert set(os.listdir("/dev/shm")) <= before
