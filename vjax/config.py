@@ -82,6 +82,7 @@ class Data:
     store_size: Annotated[int, Range(16)] = 96  # side in pixels of stored frames
     resize: Literal["reference", "swscale"] = "swscale"
     workers: Count = 2  # decode processes, 0 = in this one
+    deadline_s: AboveZero = 10.0  # without a frame, after which a file is bad
     read_threads: Positive = 4
 
 

@@ -190,8 +190,9 @@ def main(run: Run):
     open_workdir(run)
     with console.log_to(run.workdir / "log.txt"):
         try:
-            start_jax()
             job = importlib.import_module(f"vjax.jobs.{run.job}")
+            if "jax" in sys.modules:  # jobs on files alone start without it
+                start_jax()
             job.run(run.config, run.workdir, fresh=run.fresh)
         except UserError:
             raise

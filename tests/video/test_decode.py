@@ -1,14 +1,18 @@
+import itertools
+
 import av
 import numpy as np
 import pytest
 from PIL import Image
+from skimage.metrics import structural_similarity
 
 from vjax.video import decode as decode_module
 from vjax.video import errors, shape
-from vjax.video.decode import decode, decode_cut, decode_windows, walk
+from vjax.video.decode import decode, decode_cut, decode_windows, motion_of, walk
 from vjax.video.frames import milliseconds
 from vjax.video.motion import motion_curve
 from vjax.video.probe import probe
+from vjax.video.sampling import pick
 
 # What a container makes of H.264 with B-frames differs: MP4 and Matroska store times, AVI only an
 # order, transport streams start late. A key frame every 12 frames, so that seeking does something.
@@ -174,8 +178,30 @@ def test_luma_is_small_and_even(make_video, tmp_path):
 
 def test_ssim_signal(make_video, tmp_path):
     path = make_video(tmp_path / "a.mp4", n=6)
-    luma = np.stack([frame.luma for frame in walk(probe(path))])
-    np.testing.assert_array_equal(decode(path, signal="ssim").motion, motion_curve(luma, "ssim"))
+    greys = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            rgb = frame.reformat(format="rgb24", interpolation=shape.BICUBIC).to_ndarray()
+            greys.append(np.asarray(Image.fromarray(rgb).convert("L")))
+    expected = [1 - structural_similarity(a, b) for a, b in itertools.pairwise(greys)]
+    curve = decode(path, signal="ssim").motion
+    np.testing.assert_allclose(curve / 1e6, expected, atol=1e-6)
+    np.testing.assert_array_equal(motion_of(probe(path), "ssim"), curve)
+    for n in (3, 4, 8):
+        picks, _ = pick(curve, n, mode="test")
+        assert picks.tolist() == released_picks(expected, n)
+
+
+def released_picks(differences, segments):
+    """MGSampler's own steps (MCG-NJU/MGSampler, SampleFrames in test mode), from 1 - SSIM."""
+    smoothed = np.power(differences, 0.5)
+    density = smoothed / np.sum(smoothed)
+    cumulative, total = [], 0.0
+    for value in density:
+        total += value
+        cumulative.append(total)
+    wanted = [1 / (2 * segments) + i / segments for i in range(segments)]
+    return [int(np.argmin(np.abs(np.array(cumulative) - value))) for value in wanted]
 
 
 def test_unknown_resize(make_video, tmp_path):

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -193,3 +194,16 @@ def test_workers_never_see_jax():
     code = "".join(f"import vjax.video.{name}\n" for name in modules)
     code += "import sys; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def hang(*_):
+    while True:
+        time.sleep(1)
+
+
+def test_a_file_that_hangs_is_dropped_at_the_deadline(corpus, tmp_path, monkeypatch):
+    root, paths = corpus
+    monkeypatch.setattr(store_module, "decode_into", hang)
+    built = ClipStore(tmp_path).build(paths, root=root, deadline=0.5, on_bad="skip")
+    assert built.keys == []
+    assert [drop.error for drop in built.dropped] == ["TimedOut"] * 2

@@ -79,6 +79,7 @@ def prepare(config: Config) -> Corpus:
                     paths,
                     root=root,
                     workers=data.workers,
+                    deadline=data.deadline_s,
                     on_bad=data.on_bad_clip,
                     seed=config.seed,
                     min_s=data.window_min_s,

@@ -4,6 +4,8 @@
 functions make clips of what it yields.
 """
 
+import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +15,10 @@ import numpy as np
 
 from vjax.video import errors
 from vjax.video.frames import Clip, FrameTable, Window, milliseconds
-from vjax.video.motion import motion_curve, shot_cuts
+from vjax.video.motion import change, shot_cuts
 from vjax.video.probe import Source, open_video, probe, video_stream
 from vjax.video.shape import Shaper, quarters
+from vjax.video.supervise import beat
 from vjax.video.windows import cut_windows
 
 STORE_SIZE = 96  # pixels, side of a stored frame
@@ -25,12 +28,16 @@ _THREADS = 2
 
 
 class Frame(NamedTuple):
-    """One decoded frame: rgb uint8 [S, S, 3], luma uint8 [h, w], upright; time in seconds."""
+    """One decoded frame: rgb uint8 [S, S, 3], luma uint8 [h, w], upright; time in seconds.
+
+    `change` is how much it differs from the frame before it (`motion.change`), 0 for the first.
+    """
 
     index: int
     time: float
     rgb: np.ndarray
     luma: np.ndarray
+    change: int
     width: int
     height: int
     rotation: int
@@ -56,15 +63,15 @@ def decode(
         store_size: side S of the frames; squashed to a square, as SigLIP's processor does.
         resize: `swscale` (bicubic, straight from YUV, fast) or `reference` (full-size RGB, then
             Pillow bicubic: equal to the Hugging Face processors).
-        signal: motion signal, `luma` or `ssim` (`vjax.video.motion.motion_curve`).
+        signal: motion signal, `luma` or `ssim` (`vjax.video.motion.change`).
         min_frames: fewest frames the clip may have.
 
     Raises:
         VideoError: one of `vjax.video.errors`, naming the file and the number that is wrong.
     """
     source = probe(path, root)
-    frames = list(walk(source, window, store_size=store_size, resize=resize))
-    return _clip(source, window, frames, signal, min_frames)
+    frames = list(walk(source, window, store_size=store_size, resize=resize, signal=signal))
+    return _clip(source, window, frames, min_frames)
 
 
 def decode_windows(
@@ -94,14 +101,14 @@ def decode_windows(
     source = probe(path, root)
     whole = (windows[0][0], windows[-1][1])
     held: list[Frame] = []
-    for frame in walk(source, whole, store_size=store_size, resize=resize):
+    for frame in walk(source, whole, store_size=store_size, resize=resize, signal=signal):
         while milliseconds(frame.time) >= windows[0][1]:
-            yield _clip(source, windows[0], _inside(held, windows[0]), signal, min_frames)
+            yield _clip(source, windows[0], _inside(held, windows[0]), min_frames)
             windows.pop(0)
             held = [f for f in held if milliseconds(f.time) >= windows[0][0]]
         held.append(frame)
     for window in windows:
-        yield _clip(source, window, _inside(held, window), signal, min_frames)
+        yield _clip(source, window, _inside(held, window), min_frames)
 
 
 def decode_cut(
@@ -130,15 +137,16 @@ def decode_cut(
     """
     source = probe(path, root)
     count = 0
-    for frames, only in _spans(walk(source, None, store_size=store_size, resize=resize)):
+    walked = walk(source, None, store_size=store_size, resize=resize, signal=signal)
+    for frames, only in _spans(walked):
         cuts = shot_cuts(np.stack([frame.luma for frame in frames]))
         times = np.array([frame.time for frame in frames])
         if only and not cuts and times[-1] - times[0] <= whole_s:
-            yield _clip(source, None, frames, signal, min_frames)
+            yield _clip(source, None, frames, min_frames)
             return
         lengths = dict(min_s=min_s, max_s=max_s, min_frames=min_frames)
         for window in cut_windows(times, cuts, seed=seed, video_id=source.video_id, **lengths):
-            yield _clip(source, window, _inside(frames, window), signal, min_frames)
+            yield _clip(source, window, _inside(frames, window), min_frames)
             count += 1
     if not count:
         raise errors.NoWindow(
@@ -153,8 +161,9 @@ def walk(
     *,
     store_size: int = STORE_SIZE,
     resize: str = "swscale",
+    signal: str = "luma",
 ) -> Iterator[Frame]:
-    """Decode frame by frame, in presentation order; `window` as in `decode`.
+    """Decode frame by frame, in presentation order; arguments as in `decode`.
 
     Raises:
         TruncatedVideo: the decoder gave up, or gave clearly fewer frames than there are packets.
@@ -167,15 +176,45 @@ def walk(
         if first == stop:
             return
     shaper = Shaper(store_size, resize)
+    before = None
     for index, time, frame in timed_frames(source, int(first)):
         if window is not None and milliseconds(time) >= window[1]:
             return
         if window is None or milliseconds(time) >= window[0]:
             turns = quarters(frame)
             sides = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
-            yield Frame(index, time, shaper.rgb(frame), shaper.luma(frame), *sides, 90 * turns)
+            rgb, luma = shaper.rgb(frame), shaper.luma(frame)
+            grey = shaper.grey(frame) if signal == "ssim" else luma
+            moved = 0 if before is None else change(before, grey, signal)
+            before = grey
+            yield Frame(index, time, rgb, luma, moved, *sides, 90 * turns)
         if index + 1 == stop:  # do not decode one frame more to see that the window is over
             return
+
+
+def with_times(source: Source) -> Source:
+    """The source with a time for every frame, by decoding it where its packets do not tell them.
+
+    Raises: as `walk`.
+    """
+    if source.pts is not None:
+        return source
+    times = [time for _, time, _ in timed_frames(source)]
+    ticks = np.rint(np.array(times) / float(source.time_base)).astype(np.int64)
+    sizes = source.packet_bytes[: len(ticks)]
+    sizes = np.pad(sizes, (0, len(ticks) - len(sizes)))
+    return dataclasses.replace(source, pts=ticks, packet_bytes=sizes)
+
+
+def motion_of(source: Source, signal: str = "luma") -> np.ndarray:
+    """The motion curve of a whole file, int64 [I-1], without making any RGB.
+
+    Raises: as `walk`.
+    """
+    shaper = Shaper(None, "swscale")
+    shape = shaper.grey if signal == "ssim" else shaper.luma
+    greys = (shape(frame) for _, _, frame in timed_frames(source))
+    return np.array([change(a, b, signal) for a, b in itertools.pairwise(greys)], np.int64)
 
 
 class _BadSeek(Exception):
@@ -198,6 +237,7 @@ def timed_frames(
                 "write the file again with sound times (ffmpeg -i IN -fps_mode cfr OUT.mp4)"
             )
         previous = time
+        beat()
         yield index, time, frame
 
 
@@ -251,9 +291,7 @@ def _numbered(source: Source, container, stream, first: int):
             )
 
 
-def _clip(
-    source: Source, window: Window | None, frames: list[Frame], signal: str, min_frames: int
-) -> Clip:
+def _clip(source: Source, window: Window | None, frames: list[Frame], min_frames: int) -> Clip:
     if len(frames) < min_frames:
         where = f" in {window[0]}-{window[1]} ms" if window else ""
         raise errors.TooFewFrames(
@@ -271,9 +309,9 @@ def _clip(
         height=frames[0].height,
         rotation=frames[0].rotation,
     )
-    luma = np.stack([frame.luma for frame in frames])
     rgb = np.stack([frame.rgb for frame in frames])
-    return Clip(table, rgb, motion_curve(luma, signal), group=source.video_id)
+    motion = np.array([frame.change for frame in frames[1:]], np.int64)
+    return Clip(table, rgb, motion, group=source.video_id)
 
 
 def _inside(frames: list[Frame], window: Window) -> list[Frame]:

@@ -48,7 +48,7 @@ class Clip:
     Attributes:
         table: the frame table, I frames.
         frames: uint8 [I, S, S, 3], RGB at the store's size S; the aspect is not kept.
-        motion: int64 [I-1], motion curve (`vjax.video.motion.motion_curve`).
+        motion: int64 [I-1], motion curve (`vjax.video.motion.change`).
         group: source clip; the unit of splitting and of bootstrap clusters.
     """
 

@@ -47,6 +47,11 @@ class Shaper:
         rgb = self._rgb.reformat(frame, format="rgb24", threads=1, interpolation=BICUBIC, **size)
         return rgb.to_ndarray()
 
+    def grey(self, frame: av.VideoFrame) -> np.ndarray:
+        """uint8 [height, width] at full size, of the RGB picture (ITU-R 601, as OpenCV's grey)."""
+        rgb = np.ascontiguousarray(np.rot90(self._converted(frame), quarters(frame)))
+        return np.asarray(Image.fromarray(rgb).convert("L"))
+
     def luma(self, frame: av.VideoFrame) -> np.ndarray:
         """uint8 [h, w], the Y plane, box-averaged by Pillow: whole numbers, equal everywhere."""
         turns, kind = quarters(frame), frame.format

@@ -5,13 +5,10 @@ planning needs no pixels). What a source file gave is listed in `sources/`. File
 another name and renamed, so a reader never sees half a file.
 """
 
-import concurrent.futures
 import hashlib
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -21,8 +18,9 @@ import numpy as np
 from vjax.video.decode import MIN_FRAMES, STORE_SIZE, decode_cut
 from vjax.video.errors import VideoError
 from vjax.video.frames import Clip, FrameTable, content_hash, video_id
+from vjax.video.supervise import DEADLINE_S, Children
 
-VERSION = 1  # of what decoding makes of a file; a higher one leaves older stores unread
+VERSION = 2  # of what decoding makes of a file; a higher one leaves older stores unread
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +113,7 @@ class ClipStore:
         *,
         root: str | Path | None = None,
         workers: int = 2,
+        deadline: float = DEADLINE_S,
         on_bad: str = "error",
         progress: Callable[[int, int, str], None] | None = None,
         seed: int = 0,
@@ -131,7 +130,8 @@ class ClipStore:
         Args:
             paths: video files; their order is that of the result.
             root: corpus folder that video ids are relative to.
-            workers: spawned processes that decode; 0 decodes in this one. They import no jax.
+            workers: child processes that decode; 0 decodes in this one. They import no jax.
+            deadline: seconds without a frame after which a child is ended and its file is bad.
             on_bad: `error` raises at the first unusable file, `skip` lists it in `dropped`.
             progress: called with (files done, files in all, path) after every file.
             seed, whole_s, min_s, max_s, store_size, resize, signal, min_frames: as in
@@ -167,17 +167,19 @@ class ClipStore:
         drops: dict[Path, Drop] = {}
         todo = [path for path in paths if not self._known(path, root, options, keys)]
         done = len(paths) - len(todo)
-        for path, result in _decode_all(self.directory, todo, root, options, workers):
-            done += 1
-            if isinstance(result, VideoError):
-                if on_bad == "error":
-                    result.add_note("on_bad 'skip' lists such files and goes on without them")
-                    raise result
-                drops[path] = Drop(str(path), type(result).__name__, str(result))
-            else:
-                keys[path] = result
-            if progress:
-                progress(done, len(paths), str(path))
+        calls = [(path, self.directory, root, options) for path in todo]
+        with Children(min(workers, len(todo)), deadline=deadline, beats=True) as children:
+            for n, result in children.map(decode_into, calls):
+                path, done = todo[n], done + 1
+                if isinstance(result, VideoError):
+                    if on_bad == "error":
+                        result.add_note("on_bad 'skip' lists such files and goes on without them")
+                        raise result
+                    drops[path] = Drop(str(path), type(result).__name__, str(result))
+                else:
+                    keys[path] = result
+                if progress:
+                    progress(done, len(paths), str(path))
         return Built(
             [key for path in paths for key in keys.get(path, [])],
             [drops[path] for path in paths if path in drops],
@@ -198,40 +200,13 @@ class ClipStore:
         return self.directory / key[:2] / f"{key}{suffix}"
 
 
-def decode_into(directory: Path, path: Path, root: Path | None, options: dict) -> list[str]:
-    """Decode one file into the store at `directory`; the keys of its clips (runs in a worker)."""
+def decode_into(path: Path, directory: Path, root: Path | None, options: dict) -> list[str]:
+    """Decode one file into the store at `directory`; the keys of its clips (runs in a child)."""
     store = ClipStore(directory)
     made = dict(resize=options["resize"], signal=options["signal"])
     keys = [store.put(clip, **made) for clip in decode_cut(path, root=root, **options)]
     _write_json(store._source(path, root, options), keys)
     return keys
-
-
-def _decode_all(directory: Path, todo: list[Path], root, options: dict, workers: int):
-    """Yield (path, keys or VideoError) for every path, as they are done."""
-    if workers < 1 or not todo:
-        for path in todo:
-            try:
-                yield path, decode_into(directory, path, root, options)
-            except VideoError as error:
-                yield path, error
-        return
-    spawn = multiprocessing.get_context("spawn")  # a fork would carry jax and its threads along
-    pool = concurrent.futures.ProcessPoolExecutor(min(workers, len(todo)), mp_context=spawn)
-    try:
-        jobs = {pool.submit(decode_into, directory, path, root, options): path for path in todo}
-        for job in concurrent.futures.as_completed(jobs):
-            try:
-                yield jobs[job], job.result()
-            except VideoError as error:
-                yield jobs[job], error
-            except BrokenProcessPool as error:
-                raise RuntimeError(
-                    f"a decoding process died, perhaps at {jobs[job]}; workers=0 decodes in this "
-                    "process and shows which file it is"
-                ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _digest(*parts) -> str:
