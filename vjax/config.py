@@ -87,6 +87,18 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Index:
+    """Only `--job=index` and `--job=check` read these."""
+
+    file: str = ""  # Parquet; below the cache when empty
+    motion: bool = False  # decode every file once, for its motion curve
+    frames: Positive = 16  # of each clip, of which the cost of an epoch is told
+    # that one accelerator takes: a 7B model, 64 frames at 336 pixels, LoRA, an H200 at 40 % of peak
+    clips_per_s: AboveZero = 2.4
+    decode: bool = True  # check decodes every frame; False: the packets and the first picture
+
+
+@dataclass(frozen=True)
 class Weights:
     """Shares of the five tasks, relative to each other."""
 
@@ -230,6 +242,7 @@ class Config:
     seed: Count = 0
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
+    index: Index = field(default_factory=Index)
     fragments: Fragments = field(default_factory=Fragments)
     lora: Lora = field(default_factory=Lora)
     optim: Optim = field(default_factory=Optim)

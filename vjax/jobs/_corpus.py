@@ -111,13 +111,36 @@ def prepare(config: Config) -> Corpus:
     return corpus
 
 
+def real_files(config: Config) -> tuple[Path, list[Path]]:
+    """The corpus folder and its videos, for jobs that only look at files.
+
+    Raises:
+      UserError: as `prepare`, or a config of procedural clips alone.
+    """
+    if config.data.source == "procedural":
+        raise UserError(
+            "data.source=procedural has no files; name a folder, --config.data.clips=DIR"
+        )
+    if config.data.source == "sample":
+        return cache_root() / "clips", [item.path for item in _samples()]
+    try:
+        return Path(config.data.clips), list_videos(config.data.clips)
+    except FileNotFoundError as error:
+        raise UserError(f"--config.data.clips: {error}") from error
+
+
+def _samples() -> list[sample_clips.LocalClip]:
+    try:
+        local = sample_clips.fetch(cache_root())
+    except Unavailable as error:
+        raise UserError(str(error)) from error
+    say(sample_clips.licences())
+    return local
+
+
 def _real(config: Config, corpus: Corpus, build: Callable):
     if config.data.source == "sample":
-        try:
-            local = sample_clips.fetch(cache_root())
-        except Unavailable as error:
-            raise UserError(str(error)) from error
-        say(sample_clips.licences())
+        local = _samples()
         parts = {
             split: [item.path for item in local if item.clip.split == split]
             for split in ("train", "heldout")
@@ -127,11 +150,7 @@ def _real(config: Config, corpus: Corpus, build: Callable):
             credit = f"{item.clip.name} ({item.clip.licence})"
             corpus.credits[item.path.relative_to(root).as_posix()] = (credit, item.clip.showable)
     else:
-        root = Path(config.data.clips)
-        try:
-            paths = list_videos(root)
-        except FileNotFoundError as error:
-            raise UserError(f"--config.data.clips: {error}") from error
+        root, paths = real_files(config)
         if len(paths) < 2:
             raise UserError(f"{root}: {len(paths)} video; at least 2 are needed, to hold one out")
         order = philox("heldout", config.seed).permutation(len(paths))

@@ -5,6 +5,7 @@ functions make clips of what it yields.
 """
 
 import dataclasses
+import heapq
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from vjax.video import errors
+from vjax.video import errors, images
 from vjax.video.frames import Clip, FrameTable, Window, milliseconds
 from vjax.video.motion import change, shot_cuts
 from vjax.video.probe import Source, open_video, probe, video_stream
@@ -25,6 +26,7 @@ STORE_SIZE = 96  # pixels, side of a stored frame
 MIN_FRAMES = 5  # the largest set of the fragment tasks
 SPAN_MS = 60_000  # a file is cut into windows in spans this long, which bounds memory
 _THREADS = 2
+_HELD = 16  # frames kept back at most to be put in order
 
 
 class Frame(NamedTuple):
@@ -241,7 +243,16 @@ def timed_frames(
         yield index, time, frame
 
 
+def image_frame(source: Source, row: int) -> av.VideoFrame:
+    """One picture of a list of images."""
+    return av.VideoFrame.from_ndarray(images.load(source.path.parent / source.images[row]), "rgb24")
+
+
 def _in_order(source: Source, first: int, threads: int):
+    if source.images:
+        for row in range(first, len(source.images)):
+            yield row, float(source.times[row]), image_frame(source, row)
+        return
     with open_video(source.path) as container:
         stream = video_stream(container, source.path)
         stream.thread_type = "AUTO" if threads > 1 else "NONE"
@@ -249,14 +260,28 @@ def _in_order(source: Source, first: int, threads: int):
         try:
             if first and not source.counted:
                 container.seek(int(source.pts[first]), stream=stream)
-            yield from _numbered(source, container, stream, first)
+            yield from _sorted(_numbered(source, container, stream, first), first)
         except _BadSeek:
             container.seek(int(source.pts[0]), stream=stream)
-            yield from _numbered(source, container, stream, 0)
+            yield from _sorted(_numbered(source, container, stream, 0), 0)
+
+
+def _sorted(frames: Iterator[tuple], expected: int) -> Iterator[tuple]:
+    """Frames by their index, where a file stores them in another order than that of their times."""
+    held: list[tuple] = []  # a heap; a frame that never comes holds up `_HELD` others and no more
+    for n, (index, time, frame) in enumerate(frames):
+        heapq.heappush(held, (index, n, time, frame))
+        while held and (held[0][0] <= expected or len(held) > _HELD):
+            index, _, time, frame = heapq.heappop(held)
+            expected = index + 1
+            yield index, time, frame
+    for index, _, time, frame in sorted(held, key=lambda item: item[:2]):
+        yield index, time, frame
 
 
 def _numbered(source: Source, container, stream, first: int):
     count, index = 0, first - 1
+    unique = source.pts is not None and bool((np.diff(source.pts) > 0).all())
     decoded = container.decode(stream)
     while True:
         try:
@@ -277,7 +302,8 @@ def _numbered(source: Source, container, stream, first: int):
             ticks = frame.pts
             if ticks is not None and ticks < source.pts[first]:
                 continue  # between the key frame and the window
-            at = index + 1 + int(np.searchsorted(source.pts[index + 1 :], ticks or 0))
+            begin = 0 if unique else index + 1  # of frames shown at one time, the next
+            at = begin + int(np.searchsorted(source.pts[begin:], ticks or 0))
             if first and index < first and at != first:
                 raise _BadSeek
             index = at

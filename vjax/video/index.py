@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from vjax.video import errors
 from vjax.video.decode import motion_of, with_times
 from vjax.video.frames import video_id
+from vjax.video.images import is_list
 from vjax.video.probe import Source, probe
 from vjax.video.supervise import DEADLINE_S, Children
 
@@ -44,6 +45,7 @@ SCHEMA = pa.schema(
         ("time_base_num", pa.int64()),
         ("time_base_den", pa.int64()),
         ("counted", pa.bool_()),
+        ("images", pa.list_(pa.string())),
         *((name, pa.list_(kind)) for name, kind in _LISTS.items()),
     ],
     metadata={"vjax.index": VERSION},
@@ -174,6 +176,7 @@ def read_row(path: Path, root: Path, motion: bool) -> dict:
         time_base_num=source.time_base.numerator,
         time_base_den=source.time_base.denominator,
         counted=source.counted,
+        images=list(source.images),
         pts=source.pts.tolist(),
         keys=source.keys.tolist(),
         packet_bytes=source.packet_bytes.tolist(),
@@ -200,6 +203,7 @@ def _row(row: dict, root: Path) -> Row:
             path=root / row["path"],
             video_id=row["path"],
             time_base=Fraction(row["time_base_num"], row["time_base_den"]),
+            images=tuple(row["images"]),
         )
     )
     return Row(source, row["duration"], row["motion"])
@@ -210,6 +214,8 @@ def _stat(path: Path) -> tuple[int, int]:
         found = path.stat()
     except OSError:
         return -1, -1  # gone since it was listed: reading it says so
+    if is_list(path):  # an image that came or went changes its folder
+        return found.st_size, max(found.st_mtime_ns, path.parent.stat().st_mtime_ns)
     return found.st_size, found.st_mtime_ns
 
 

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from vjax.video import errors
+from vjax.video import errors, images
 from vjax.video.frames import content_hash, video_id
 
 _TEXT_FORMATS = {"tty", "hls", "dash", "concat", "sdp"}  # FFmpeg opens text as these
@@ -39,7 +39,8 @@ class Source:
         width, height: upright size in pixels, rotation applied.
         rotation: degrees counter-clockwise that make a picture upright: 0, 90, 180 or 270.
         codec: FFmpeg's name of the codec.
-        container: FFmpeg's name of the container format.
+        container: FFmpeg's name of the container format; `images` for a list of images.
+        images: of such a list, paths relative to its folder, in the order of `pts`.
     """
 
     path: Path
@@ -55,11 +56,15 @@ class Source:
     rotation: int
     codec: str
     container: str
+    images: tuple[str, ...] = ()
 
     @cached_property
     def times(self) -> np.ndarray | None:
         """float64 [I], presentation times in seconds; None where the packets do not tell."""
-        return None if self.pts is None else self.pts * float(self.time_base)
+        if self.pts is None:
+            return None
+        # divided once, so that a time is the float nearest to it, as every frame's is
+        return self.pts * self.time_base.numerator / self.time_base.denominator
 
 
 def probe(path: str | Path, root: str | Path | None = None) -> Source:
@@ -77,6 +82,8 @@ def probe(path: str | Path, root: str | Path | None = None) -> Source:
         raise errors.NotAVideo(f"{path}: a {_kind(found.st_mode)}, no file; remove it")
     if found.st_size == 0:
         raise errors.EmptyFile(f"{path}: 0 bytes; fetch it again or remove it")
+    if images.is_list(path):
+        return _images(path, root)
     with open_video(path) as container:
         stream = video_stream(container, path)
         packets, corrupt, shown, keys, sizes = 0, 0, [], [], []
@@ -117,6 +124,29 @@ def probe(path: str | Path, root: str | Path | None = None) -> Source:
         )
         _check_complete(source, container, stream, packets, corrupt)
     return source
+
+
+def _images(path: Path, root: str | Path | None) -> Source:
+    names, pts = images.read_list(path)
+    files = [path.parent / name for name in names]
+    digest = images.hash_of([path, *files])
+    height, width, _ = images.load(files[0]).shape
+    return Source(
+        path,
+        video_id(path, root),
+        digest,
+        pts,
+        images.TIME_BASE,
+        keys=pts,
+        packet_bytes=np.array([file.stat().st_size for file in files], np.int32),
+        counted=False,
+        width=width,
+        height=height,
+        rotation=0,
+        codec=files[0].suffix.lower().removeprefix("."),
+        container="images",
+        images=names,
+    )
 
 
 def _kind(mode: int) -> str:

@@ -6,7 +6,7 @@ import av
 import numpy as np
 
 from vjax.video import errors
-from vjax.video.decode import timed_frames
+from vjax.video.decode import image_frame, timed_frames
 from vjax.video.probe import Source, open_video, video_stream
 from vjax.video.shape import Shaper, Size
 
@@ -49,7 +49,10 @@ def read_frames(
     shaper = Shaper(size, resize)
     found: dict[int, np.ndarray] = {}
     wanted = np.unique(rows)
-    if not source.counted and (np.diff(source.pts) > 0).all() and len(source.keys):
+    if source.images:
+        for row in wanted.tolist():
+            found[row] = shaper.rgb(image_frame(source, row))
+    elif not source.counted and (np.diff(source.pts) > 0).all() and len(source.keys):
         for row, frame in _by_group(source, wanted, threads):
             found[row] = shaper.rgb(frame)
     rest = [row for row in wanted.tolist() if row not in found]
