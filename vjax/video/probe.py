@@ -1,5 +1,6 @@
 """What a video file holds, from its packets and its first picture; nothing else is decoded."""
 
+import contextlib
 import stat
 from dataclasses import dataclass
 from fractions import Fraction
@@ -232,8 +233,9 @@ def _promised_end(container, stream) -> float | None:
     if stream.duration:
         return float((stream.duration + (stream.start_time or 0)) * stream.time_base)
     if tag := stream.metadata.get("DURATION"):  # Matroska
-        hours, minutes, seconds = tag.split(":")
-        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+        with contextlib.suppress(ValueError):  # damaged: then it promises nothing
+            hours, minutes, seconds = tag.split(":")
+            return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
     if container.duration and len(container.streams) == 1:
         return container.duration / av.time_base
     return None
