@@ -147,3 +147,24 @@ def test_kill_9_of_the_parent_ends_the_children(work, tmp_path):
     parent.wait()
     assert gone(child), f"child {child} lives on"
     assert set(os.listdir("/dev/shm")) <= before
+
+
+def test_kill_9_of_the_parent_ends_grains_workers_and_their_children():
+    """Grain's own workers would live on, each with its shared memory."""
+    before = set(os.listdir("/dev/shm"))
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "tests.video.grain_workers"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )
+    pids = [int(word) for word in parent.stdout.readline().split()]
+    assert len(set(pids)) == 4
+    assert set(os.listdir("/dev/shm")) > before  # batches lie there, or this test shows nothing
+    parent.kill()
+    parent.wait()
+    assert all(gone(process) for process in pids)
+    end = time.monotonic() + 10
+    while set(os.listdir("/dev/shm")) - before and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not set(os.listdir("/dev/shm")) - before

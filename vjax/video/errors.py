@@ -39,3 +39,7 @@ class TimedOut(VideoError):
 
 class Crashed(VideoError):
     """The process that read the file died: a fault in the decoder, or no memory left."""
+
+
+class TooManyBad(VideoError):
+    """More clips than allowed cannot be read."""

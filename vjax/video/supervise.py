@@ -6,6 +6,8 @@ imports no jax, answers one call at a time and ends when its parent does, howeve
 """
 
 import contextlib
+import functools
+import multiprocessing
 import os
 import pickle
 import queue
@@ -29,6 +31,7 @@ class Child:
     """One child process."""
 
     def __init__(self):
+        end_with_parent()
         self._pipe, theirs = Pipe()
         life, self._life = os.pipe()  # its reader sees the end when this process ends
         path = os.pathsep.join(p for p in sys.path if p)
@@ -184,6 +187,22 @@ class Children:
 
     def __exit__(self, *_):
         self.close()
+
+
+@functools.cache
+def end_with_parent():
+    """Ends this process when the one that started it dies, if it is a worker of `multiprocessing`.
+
+    Grain's workers live on when their parent is killed, and keep their shared memory.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
+
+
+def _exit_after(parent):
+    parent.join()
+    os._exit(1)
 
 
 def beat():

@@ -1,0 +1,109 @@
+"""The reader: policies for bad clips, quarantine, and threads that share children."""
+
+import dataclasses
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from vjax.video import errors, reader
+from vjax.video.probe import probe
+from vjax.video.read import read_frames
+from vjax.video.reader import Reader
+
+
+@pytest.fixture
+def sound(make_video, tmp_path):
+    return probe(make_video(tmp_path / "sound.mp4", n=30, g="10"))
+
+
+@pytest.fixture
+def broken(make_video, tmp_path):
+    """Fine when it was indexed, cut to nothing since."""
+    path = make_video(tmp_path / "broken.mp4", n=30)
+    source = probe(path)
+    path.write_bytes(b"x" * 1000)
+    return source
+
+
+def hang(source, rows, **_):
+    os.read(os.pipe()[0], 1)  # nobody will write
+
+
+def test_frames_are_read_in_children(sound):
+    with Reader(1, workers=1) as read:
+        frames = read.read(sound, [3, 20], size=32)
+    np.testing.assert_array_equal(frames, read_frames(sound, [3, 20], size=32))
+    assert read.counts == {"read": 1}
+
+
+def test_error_raises_what_is_wrong(broken):
+    with (
+        Reader(1, workers=1) as read,
+        pytest.raises(errors.NotAVideo, match=r"broken\.mp4"),
+    ):
+        read.read(broken, [0], size=32)
+
+
+def test_skip_gives_a_hole(broken, sound):
+    with Reader(2, workers=1, on_bad="skip", max_bad_share=0.5) as read:
+        assert read.read(broken, [0, 1], size=32) is None
+        assert read.read(sound, [0, 1], size=32).shape == (2, 32, 32, 3)
+    assert read.counts == {"NotAVideo": 1, "read": 1}
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"), [(32, (2, 32, 32, 3)), ((20, 36), (2, 20, 36, 3)), (None, (2, 96, 128, 3))]
+)
+def test_blank_gives_black_frames_of_the_shape_asked_for(broken, size, shape):
+    with Reader(1, workers=0, on_bad="blank", max_bad_share=1) as read:
+        frames = read.read(broken, [0, 1], size=size)
+    assert frames.shape == shape and frames.dtype == np.uint8 and not frames.any()
+
+
+def test_a_clip_that_hangs_is_put_in_quarantine_and_not_tried_again(sound, tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "read_frames", hang)
+    options = dict(workers=1, deadline=0.5, on_bad="skip", max_bad_share=1)
+    with Reader(1, quarantine=tmp_path / "quarantine.jsonl", **options) as read:
+        assert read.read(sound, [0], size=32) is None
+        monkeypatch.setattr(reader, "read_frames", read_frames)
+        assert read.read(sound, [0], size=32) is None
+        assert read.counts == {"TimedOut": 2}
+    (line,) = (tmp_path / "quarantine.jsonl").read_text().splitlines()
+    assert json.loads(line)["video_id"] == "sound.mp4" and "0.5 s" in json.loads(line)["reason"]
+    with Reader(1, quarantine=tmp_path / "quarantine.jsonl", **options) as later:
+        assert later.read(sound, [0], size=32) is None
+        assert [name for name, _ in later.bad] == ["sound.mp4"]
+
+
+def test_a_clip_whose_bytes_changed_is_tried_again(sound, broken, tmp_path):
+    options = dict(workers=0, on_bad="skip", max_bad_share=1, quarantine=tmp_path / "q.jsonl")
+    with Reader(1, **options) as read:
+        assert read.read(broken, [0], size=32) is None
+    mended = dataclasses.replace(sound, video_id=broken.video_id)
+    with Reader(1, **options) as read:
+        assert read.read(mended, [0], size=32) is not None
+
+
+def test_too_many_bad_clips_end_the_run(broken):
+    others = [dataclasses.replace(broken, video_id=f"{n}.mp4") for n in range(3)]
+    with Reader(10, workers=0, on_bad="skip", max_bad_share=0.2) as read:
+        assert [read.read(source, [0], size=32) for source in others[:2]] == [None, None]
+        with pytest.raises(errors.TooManyBad, match=r"3 of 10 clips .*max_bad_share=0\.2"):
+            read.read(others[2], [0], size=32)
+
+
+def test_threads_share_children(sound):
+    expected = read_frames(sound, [0, 29], size=32)
+    with Reader(1, workers=2) as read, ThreadPoolExecutor(6) as threads:
+        for frames in threads.map(lambda _: read.read(sound, [0, 29], size=32), range(24)):
+            np.testing.assert_array_equal(frames, expected)
+    assert read.counts == {"read": 24}
+
+
+def test_a_spoilt_quarantine_file(tmp_path):
+    (tmp_path / "q.jsonl").write_text('{"video_id": "a"}\n')
+    with pytest.raises(ValueError, match=r"q\.jsonl, line 1"):
+        Reader(1, quarantine=tmp_path / "q.jsonl")
