@@ -109,6 +109,14 @@ def answer_or_refuse(path, n):
     return refuse(path) if path == "bad" else path
 
 
+def test_a_function_that_a_child_cannot_import_is_an_error_and_no_crash(children, monkeypatch):
+    monkeypatch.setattr(double, "__module__", "nowhere")
+    monkeypatch.setitem(sys.modules, "nowhere", sys.modules[__name__])
+    with pytest.raises(ModuleNotFoundError, match="nowhere"):
+        children.call(double, 1)
+    assert children.call(pid) != os.getpid()
+
+
 def test_none_at_all_computes_here():
     assert Children(0).call(pid) == os.getpid()
 

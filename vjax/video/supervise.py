@@ -233,10 +233,11 @@ def _serve(pipe: Connection):
     pipe.send(("started", None))
     while True:
         try:
-            function, args, kwargs = pipe.recv()
+            asked = pipe.recv_bytes()
         except EOFError:
             return
         try:
+            function, args, kwargs = pickle.loads(asked)  # may name what is not to be imported here
             answer = ("result", function(*args, **kwargs))
         except Exception as error:
             answer = ("error", _portable(error))
