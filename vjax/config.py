@@ -72,7 +72,7 @@ class Model:
 class Data:
     source: Literal["sample", "procedural", "folder"] = "sample"
     clips: str = ""  # a folder of videos; makes the source `folder`
-    on_bad_clip: Literal["error", "skip"] = "error"
+    on_bad_clip: Literal["error", "skip", "blank"] = "error"
     max_bad_share: Share = 0.1  # skipped clips beyond this share stop the run
     procedural_clips: Count = 300  # for training
     procedural_share: Share = 0.5  # of training items
@@ -80,7 +80,8 @@ class Data:
     window_min_s: AboveZero = 2.0
     window_max_s: AboveZero = 4.0
     store_size: Annotated[int, Range(16)] = 96  # side in pixels of stored frames
-    resize: Literal["reference", "swscale"] = "swscale"
+    # auto: as the checkpoint's video_spec.json says; without one, as Hugging Face processors do
+    resize: Literal["auto", "reference", "swscale"] = "auto"
     workers: Count = 2  # decode processes, 0 = in this one
     deadline_s: AboveZero = 10.0  # without a frame, after which a file is bad
     read_threads: Positive = 4

@@ -116,3 +116,26 @@ def test_procedural_clips_come_with_their_truth_and_splits_apart(parsed, tmp_pat
             assert corpus.scenes[key].split == split
             assert corpus.clip_of(key).table.video_id == corpus.scenes[key].video_id
             assert corpus.credits[corpus.scenes[key].video_id][1]
+
+
+def test_blank_frames_are_refused_where_fragments_are_asked_for(prepare, folder):
+    with pytest.raises(UserError, match="no fragment can be asked of blank frames"):
+        prepare(f"data.clips={folder}", "data.on_bad_clip=blank")
+
+
+@pytest.mark.parametrize(
+    ("path", "said", "resize", "expected"),
+    [
+        ("", None, "auto", "swscale"),  # vjax-tiny
+        ("model", None, "auto", "reference"),  # as released
+        ("model", "swscale", "auto", "swscale"),  # exported by us, trained so
+        ("model", "swscale", "reference", "reference"),  # as the config says
+    ],
+)
+def test_frames_are_scaled_as_the_checkpoint_wants(parsed, tmp_path, path, said, resize, expected):
+    folder = tmp_path / path
+    folder.mkdir(exist_ok=True)
+    if said:
+        (folder / "video_spec.json").write_text(json.dumps({"resize": said}))
+    flags = (f"--config.model.path={folder if path else ''}", f"--config.data.resize={resize}")
+    assert _corpus.resize_of(parsed(tmp_path / "run", *flags).config) == expected

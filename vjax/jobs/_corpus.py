@@ -1,6 +1,7 @@
 """Clips for a run: fetched, found or made, decoded once, split by source clip."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from vjax.video.store import ClipStore, Drop
 from vjax.video.world import corpus as world
 from vjax.video.world.scene import Scene
 
+VIDEO_SPEC = "video_spec.json"
+SHIPPED = ("", "random", "smollm2")  # model.path of what is shown the frames of vjax-tiny
 HELDOUT_SHARE = 0.25  # of the source clips in a user's folder
 
 
@@ -67,6 +70,8 @@ def prepare(config: Config) -> Corpus:
         and their share is small), or too few source clips to hold some out.
     """
     data = config.data
+    if data.on_bad_clip == "blank":
+        raise UserError("no fragment can be asked of blank frames: data.on_bad_clip=skip")
     cache = cache_root()
     signal = "ssim" if config.fragments.sampler == "ssim" else "luma"
     store = ClipStore(cache / "frames")
@@ -85,7 +90,7 @@ def prepare(config: Config) -> Corpus:
                     min_s=data.window_min_s,
                     max_s=data.window_max_s,
                     store_size=data.store_size,
-                    resize=data.resize,
+                    resize=resize_of(config),
                     signal=signal,
                     progress=lambda *_: bar.update(),
                 )
@@ -109,6 +114,16 @@ def prepare(config: Config) -> Corpus:
         corpus.train["procedural"] = _world(config, corpus, "train", data.procedural_clips, build)
     corpus.heldout["procedural"] = _world(config, corpus, "eval", data.procedural_eval_clips, build)
     return corpus
+
+
+def resize_of(config: Config) -> str:
+    """How frames are scaled: as the config, else the checkpoint, else its family says."""
+    if config.data.resize != "auto":
+        return config.data.resize
+    if config.model.path in SHIPPED:
+        return "swscale"
+    file = Path(config.model.path) / VIDEO_SPEC
+    return json.loads(file.read_text())["resize"] if file.exists() else "reference"
 
 
 def real_files(config: Config) -> tuple[Path, list[Path]]:

@@ -17,6 +17,7 @@ from vjax.families.spec import ModelSpec, VideoSpec
 from vjax.interop import load_weights
 from vjax.interop.checkpoint import PRESETS
 from vjax.jobs import _smollm2
+from vjax.jobs._corpus import VIDEO_SPEC, resize_of
 from vjax.models import lora
 from vjax.models.lora import split_trainable
 from vjax.models.resize import resize_positions, resized_spec
@@ -24,7 +25,6 @@ from vjax.models.video_llm import VideoLLM
 from vjax.prompts.chat import Chat
 
 TINY = PRESETS / "vjax-tiny"
-VIDEO_SPEC = "video_spec.json"
 FPS = 2.0  # of questions about whole clips, where a checkpoint says nothing
 
 
@@ -118,7 +118,7 @@ def _video_spec(folder: Path, config: Config, spec: ModelSpec) -> VideoSpec:
         video = VideoSpec(
             image_size=spec.vision.image_size,
             store_size=config.data.store_size,
-            resize=config.data.resize,
+            resize=resize_of(config),
             frame_repeat=spec.vision.temporal_patch,
             position_rule="qwen" if spec.text.mrope else "plain",
             fps=FPS,

@@ -8,7 +8,7 @@ import numpy as np
 
 from vjax.config import Config, cache_root
 from vjax.console import UserError, progress, say, table
-from vjax.jobs._corpus import real_files
+from vjax.jobs._corpus import real_files, resize_of
 from vjax.video import cost
 from vjax.video.errors import VideoError
 from vjax.video.index import Index, Row, build
@@ -127,7 +127,7 @@ def _cost(config: Config, rows: list[Row]) -> str:
             for row in tried:
                 chosen = list(pick(len(row.source.pts)))[:LONGEST]
                 try:
-                    size, resize = data.store_size, data.resize
+                    size, resize = data.store_size, resize_of(config)
                     spent += child.call(cost.seconds_of, row.source, chosen, size, resize)
                 except VideoError:
                     continue  # training will say so; here it tells nothing about the others
