@@ -21,7 +21,15 @@ def make_video():
     container=None, **options); `container` and `options` are those of the muxer and the encoder."""
 
     def make(
-        path, n=50, fps=25, codec="libx264", picture=texture, times=None, container=None, **options
+        path,
+        n=50,
+        fps=25,
+        codec="libx264",
+        picture=texture,
+        times=None,
+        container=None,
+        pix_fmt="yuv420p",
+        **options,
     ):
         pictures = [picture(i) for i in range(n)]
         with av.open(str(path), "w", options=container or {}) as file:
@@ -30,7 +38,7 @@ def make_video():
             quick = {"preset": "veryfast"} if codec == "libx264" else {}
             stream = file.add_stream(codec, rate=fps, options=quick | options)
             stream.height, stream.width = pictures[0].shape[:2]
-            stream.pix_fmt = "yuv420p"
+            stream.pix_fmt = pix_fmt
             stream.codec_context.time_base = base
             for i, image in enumerate(pictures):
                 frame = av.VideoFrame.from_ndarray(image, format="rgb24")

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from skimage.metrics import structural_similarity
 
+from tests.video.conftest import texture
 from vjax.video import decode as decode_module
 from vjax.video import errors, shape
 from vjax.video.decode import decode, decode_cut, decode_windows, motion_of, walk
@@ -167,10 +168,20 @@ def test_the_two_resizes_agree_on_a_smooth_picture(make_video, tmp_path):
     assert np.abs(one.frames.astype(int) - other.frames).max() <= 4
 
 
-def test_luma_is_small_and_even(make_video, tmp_path):
-    path = make_video(tmp_path / "a.mp4", n=6)
+@pytest.mark.parametrize(("scale", "pix_fmt"), [(1, "yuv420p"), (3, "yuv420p"), (3, "yuv422p10le")])
+def test_luma_is_every_kth_pixel_of_the_y_plane(make_video, tmp_path, scale, pix_fmt):
+    def large(i):
+        return texture(i).repeat(scale, 0).repeat(scale, 1)
+
+    path = make_video(tmp_path / "a.mp4", n=6, picture=large, pix_fmt=pix_fmt)
     frames = list(walk(probe(path)))
-    assert frames[0].luma.shape == (64, 86)
+    k = 96 * scale // 64
+    with av.open(str(path)) as container:
+        for ours, theirs in zip(frames, container.decode(video=0), strict=True):
+            deep = "10" in pix_fmt
+            plane = np.frombuffer(theirs.planes[0], np.uint16 if deep else np.uint8)
+            plane = plane.reshape(theirs.height, -1)[:, : theirs.width] >> (2 if deep else 0)
+            np.testing.assert_array_equal(ours.luma, plane[k // 2 :: k, k // 2 :: k])
     clip = decode(path)
     luma = np.stack([frame.luma for frame in frames])
     np.testing.assert_array_equal(clip.motion, motion_curve(luma))

@@ -6,7 +6,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
 
 RESIZES = ("swscale", "reference")
-LUMA_SIDE = 64  # pixels, short side of the grey frames behind the motion curve
+LUMA_SIDE = 64  # pixels, shortest short side of the grey frames behind the motion curve
 # Bit-exact: the SIMD paths of swscale differ from machine to machine.
 BICUBIC = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
@@ -28,7 +28,7 @@ class Shaper:
             raise ValueError(f"resize {resize!r} is unknown; use one of {', '.join(RESIZES)}")
         self.size = (size, size) if isinstance(size, int) else size
         self.resize = resize
-        self.luma_size = None  # the first picture's for all, should they change their size
+        self._luma_shape = None
         self._rgb, self._grey = VideoReformatter(), VideoReformatter()
 
     def rgb(self, frame: av.VideoFrame) -> np.ndarray:
@@ -53,18 +53,32 @@ class Shaper:
         return np.asarray(Image.fromarray(rgb).convert("L"))
 
     def luma(self, frame: av.VideoFrame) -> np.ndarray:
-        """uint8 [h, w], the Y plane, box-averaged by Pillow: whole numbers, equal everywhere."""
-        turns, kind = quarters(frame), frame.format
-        if kind.is_rgb or not kind.is_planar or kind.components[0].bits != 8:
+        """uint8 [h, w], every k-th pixel of every k-th row of the Y plane, upright.
+
+        k leaves a short side of `LUMA_SIDE` to twice as many. Pixels are taken, not averaged: that
+        agrees with SSIM as well or better, and reads a k-th of the memory.
+        """
+        k = max(1, min(frame.width, frame.height) // LUMA_SIDE)
+        small = self._plane(frame)[k // 2 :: k, k // 2 :: k]
+        self._luma_shape = self._luma_shape or small.shape
+        if small.shape != self._luma_shape:  # the picture changed its size: as the first one
+            image = Image.fromarray(np.ascontiguousarray(small))
+            small = np.asarray(image.resize(self._luma_shape[::-1], Image.Resampling.BOX))
+        return np.ascontiguousarray(np.rot90(small, quarters(frame)))
+
+    def _plane(self, frame: av.VideoFrame) -> np.ndarray:
+        """The 8 highest bits of the Y plane, uint8 [height, width], as the file has them."""
+        kind = frame.format
+        bits = kind.components[0].bits
+        deep = 8 < bits <= 16 and kind.name.startswith("yuv") and kind.name.endswith("le")
+        if kind.is_rgb or not kind.is_planar or (bits != 8 and not deep):
             frame = self._grey.reformat(frame, format="gray", threads=1, interpolation=BICUBIC)
+            deep = False
         plane = frame.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-        sides = np.array([frame.width, frame.height])
-        if self.luma_size is None:
-            self.luma_size = tuple(2 * np.rint(sides * LUMA_SIDE / sides.min() / 2).astype(int))
-        image = Image.fromarray(np.ascontiguousarray(rows[: frame.height, : frame.width]))
-        small = image.resize(self.luma_size, Image.Resampling.BOX, reducing_gap=2.0)
-        return np.rot90(np.asarray(small), turns)
+        if deep:
+            rows = (rows.view("<u2")[: frame.height, : frame.width] >> (bits - 8)).astype(np.uint8)
+        return rows[: frame.height, : frame.width]
 
 
 def quarters(frame: av.VideoFrame) -> int:

@@ -20,7 +20,7 @@ from vjax.video.errors import VideoError
 from vjax.video.frames import Clip, FrameTable, content_hash, video_id
 from vjax.video.supervise import DEADLINE_S, Children
 
-VERSION = 2  # of what decoding makes of a file; a higher one leaves older stores unread
+VERSION = 3  # of what decoding makes of a file; a higher one leaves older stores unread
 
 
 @dataclass(frozen=True, eq=False)
