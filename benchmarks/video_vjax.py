@@ -55,8 +55,8 @@ def _groups(source: Source, frames: int) -> tuple[list[int], list[list[int]]]:
 def _seconds_of(children: Children) -> float:
     """CPU-seconds of this process and of its children so far."""
     total = time.process_time()
-    for child in list(children._idle.queue):
-        with open(f"/proc/{child.pid}/stat") as file:
+    for pid in children.pids:
+        with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()
         total += (int(fields[11]) + int(fields[12])) / 100
     return total

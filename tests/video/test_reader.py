@@ -132,8 +132,7 @@ def test_ten_thousand_clips_leave_no_memory_behind(sound, broken):
                         range(n, n + 100),
                     )
                 )
-            children = [child.pid for child in list(read._children._idle.queue) if child]
-            return [resident(pid) for pid in (os.getpid(), *sorted(children))]
+            return [resident(pid) for pid in (os.getpid(), *sorted(read._children.pids))]
 
         go(500)
         before = go(1000)

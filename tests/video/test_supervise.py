@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -115,6 +116,63 @@ def test_a_function_that_a_child_cannot_import_is_an_error_and_no_crash(children
     with pytest.raises(ModuleNotFoundError, match="nowhere"):
         children.call(double, 1)
     assert children.call(pid) != os.getpid()
+
+
+def interrupted(seconds):
+    time.sleep(seconds)
+    return "the first's"
+
+
+def test_an_interrupted_call_leaves_no_answer_for_the_next(children, monkeypatch):
+    """Ctrl-C while a child works: what it would have said must not be taken for another clip's."""
+    real = signal.getsignal(signal.SIGINT)
+    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
+    with Children(1, deadline=10) as alone:
+        alone.call(double, 1)
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            alone.call(interrupted, 3)
+        assert alone.call(double, 21) == 42
+    assert signal.getsignal(signal.SIGINT) is real
+
+
+def test_a_child_killed_while_idle_costs_nothing(children):
+    os.kill(children.call(pid), signal.SIGKILL)
+    assert children.call(double, 4) == 8
+
+
+def test_leaving_early_ends_what_is_at_work():
+    with Children(2, deadline=60) as children:
+        start = time.monotonic()
+        for _ in children.map(answer_or_wait, [("quick",), ("slow",), ("slow",)]):
+            break
+        assert time.monotonic() - start < 20
+        assert children.call(double, 5) == 10  # and the others go on being of use
+
+
+def answer_or_wait(what):
+    time.sleep(0 if what == "quick" else 50)
+
+
+def test_a_machine_that_starts_no_child_is_not_the_files_fault(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with Children(1) as children, pytest.raises(RuntimeError, match="did not start"):
+        children.call(double, 1)
+
+
+def test_after_closing_a_call_is_an_error(children):
+    children.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        children.call(double, 1)
+
+
+def end_of_file():
+    raise EOFError("the function's own")
+
+
+def test_errors_of_pipes_that_a_function_raises_are_its_own(children):
+    with pytest.raises(EOFError, match="the function's own"):
+        children.call(end_of_file)
 
 
 def test_none_at_all_computes_here():

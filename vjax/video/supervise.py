@@ -10,14 +10,14 @@ import functools
 import multiprocessing
 import os
 import pickle
-import queue
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from multiprocessing.connection import Connection, Pipe
 
 from vjax.video import errors
@@ -28,22 +28,33 @@ _START_S = 60.0  # for a child to import numpy and PyAV on a busy machine
 
 
 class Child:
-    """One child process."""
+    """One child process.
+
+    Raises:
+        RuntimeError: none can be started: the machine's fault and no file's.
+    """
 
     def __init__(self):
         end_with_parent()
         self._pipe, theirs = Pipe()
         life, self._life = os.pipe()  # its reader sees the end when this process ends
         path = os.pathsep.join(p for p in sys.path if p)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "vjax.video.supervise", str(theirs.fileno()), str(life)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), life),
-            env=os.environ | {"PYTHONPATH": path},
-        )
-        theirs.close()
-        os.close(life)
+        given = (str(theirs.fileno()), str(life), str(os.getpid()))
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "vjax.video.supervise", *given],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), life),
+                env=os.environ | {"PYTHONPATH": path},
+            )
+        except OSError as error:
+            self._pipe.close()
+            os.close(self._life)
+            raise RuntimeError(f"no process to read videos can be started: {error}") from error
+        finally:
+            theirs.close()
+            os.close(life)
         self._started = False
 
     @property
@@ -60,53 +71,72 @@ class Child:
 
         Raises:
             TimedOut, Crashed: the child was ended or died; it answers no more calls.
+            RuntimeError: it never started.
             Exception: what the function raised.
         """
         what = _named(function, args)
+        answer = None
         try:
             if not self._started:
-                if not self._pipe.poll(_START_S):
-                    raise errors.Crashed(f"{what}: no child process started in {_START_S:g} s")
-                self._pipe.recv()
-                self._started = True
+                self._wait_for_start()
             self._pipe.send((function, args, kwargs))
             end = time.monotonic() + deadline
-            while True:
+            while answer is None:
                 if not self._pipe.poll(max(0.0, end - time.monotonic())):
-                    self.close()
                     raise errors.TimedOut(
                         f"{what}: nothing after {deadline:g} s; the file is damaged, or larger "
                         "than data.deadline_s allows"
                     )
                 kind, value = self._pipe.recv()
-                if kind == "result":
-                    return value
-                if kind == "error":
-                    raise value
-                if beats:
+                if kind != "beat":
+                    answer = (kind, value)
+                elif beats:
                     end = time.monotonic() + deadline
         except (EOFError, ConnectionError) as error:
-            code = self.close()
-            said = signal.Signals(-code).name if code and code < 0 else f"exit code {code}"
             raise errors.Crashed(
-                f"{what}: the process that read it died ({said}); remove the file"
+                f"{what}: the process that read it died ({self._how_it_ended()})"
             ) from error
+        finally:
+            if answer is None:  # an interrupt too: its answer must not be taken for another's
+                self.close()
+        if answer[0] == "error":
+            raise answer[1]
+        return answer[1]
+
+    def _wait_for_start(self):
+        try:
+            if not self._pipe.poll(_START_S):
+                raise RuntimeError(f"a process to read videos did not start in {_START_S:g} s")
+            self._pipe.recv()
+        except (EOFError, ConnectionError) as error:
+            raise RuntimeError(
+                f"a process to read videos did not start ({self._how_it_ended()})"
+            ) from error
+        self._started = True
+
+    def _how_it_ended(self) -> str:
+        code = self.close()
+        return signal.Signals(-code).name if code and code < 0 else f"exit code {code}"
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None and not self._pipe.closed
+        return not self._pipe.closed and self._process.poll() is None
+
+    def kill(self):
+        """Ends the child from another thread; the one that waits for its answer sees Crashed."""
+        self._process.kill()
 
     def close(self) -> int | None:
         """Ends the child; its exit code, of a signal the negative number."""
-        if self._pipe.closed:
-            return self._process.returncode
-        self._pipe.close()
-        os.close(self._life)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            # a child that died has its own code to tell; one that still works is ended
-            self._process.wait(0.2)
-        self._process.kill()
-        return self._process.wait()
+        if not self._pipe.closed:
+            self._pipe.close()
+            os.close(self._life)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                # a child that died has its own code to tell; one that still works is ended
+                self._process.wait(0.2)
+            self._process.kill()
+            self._process.wait()
+        return self._process.returncode
 
 
 class Children:
@@ -120,25 +150,49 @@ class Children:
 
     def __init__(self, count: int, *, deadline: float = DEADLINE_S, beats: bool = False):
         self.count, self.deadline, self.beats = count, deadline, beats
-        self._idle: queue.LifoQueue = queue.LifoQueue()
-        for _ in range(count):
-            self._idle.put(None)
+        self._slots = threading.Semaphore(count)
+        self._lock = threading.Lock()
+        self._idle: list[Child] = []
+        self._busy: set[Child] = set()
+        self._stopped = False  # busy children were ended on purpose
         self._closed = False
 
     def call(self, function: Callable, *args, **kwargs):
-        """As `Child.call`; waits while all children are at work. Any thread may call."""
+        """As `Child.call`; waits while all children are at work. Any thread may call.
+
+        A call whose child dies is made once more: it may have been killed for another's memory.
+        """
         if not self.count:
             return function(*args, **kwargs)
-        child = self._idle.get()
-        try:
-            if child is None or not child.alive:
-                child = Child()
-            limits = dict(deadline=self.deadline, beats=self.beats)
-            return child.call(function, *args, **limits, **kwargs)
-        finally:
-            if self._closed and child is not None:
+        limits = dict(deadline=self.deadline, beats=self.beats)
+        with self._slots:
+            for last in (False, True):
+                child = self._take()
+                try:
+                    return child.call(function, *args, **limits, **kwargs)
+                except errors.Crashed:
+                    if last or self._stopped:
+                        raise
+                finally:
+                    self._give(child)
+
+    def _take(self) -> Child:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("these children are closed")
+            while self._idle and not self._idle[-1].alive:
+                self._idle.pop().close()
+            child = self._idle.pop() if self._idle else Child()
+            self._busy.add(child)
+            return child
+
+    def _give(self, child: Child):
+        with self._lock:
+            self._busy.discard(child)
+            if child.alive and not self._closed:
+                self._idle.append(child)
+            else:
                 child.close()
-            self._idle.put(child)
 
     def map(
         self, function: Callable, calls: Iterable[tuple], **kwargs
@@ -146,6 +200,7 @@ class Children:
         """(number of the call, what it returned or the VideoError that it raised), as they end.
 
         At most twice `count` calls are begun or waiting to be taken, so that results stay few.
+        Leaving early ends the children that are at work.
         """
         if not self.count:
             for n, args in enumerate(calls):
@@ -163,8 +218,19 @@ class Children:
                     job = next(as_completed(running))
                     yield running.pop(job), job.result()
             finally:
-                for job in running:
-                    job.cancel()
+                if running:
+                    self._stop(running)
+
+    def _stop(self, running: Iterable[Future]):
+        self._stopped = True
+        for job in running:
+            job.cancel()
+        while not all(job.done() for job in running):  # one may just be starting its child
+            with self._lock:
+                for child in self._busy:
+                    child.kill()
+            time.sleep(0.02)
+        self._stopped = False
 
     def _answer(self, function, args, kwargs):
         try:
@@ -172,15 +238,20 @@ class Children:
         except errors.VideoError as error:
             return error
 
+    @property
+    def pids(self) -> list[int]:
+        """Of the children that are there."""
+        with self._lock:
+            return [child.pid for child in (*self._idle, *self._busy)]
+
     def close(self):
-        self._closed = True
-        while True:
-            try:
-                child = self._idle.get_nowait()
-            except queue.Empty:
-                return
-            if child is not None:
-                child.close()
+        """Ends all children; calls that wait or come later raise RuntimeError."""
+        with self._lock:
+            self._closed = self._stopped = True
+            for child in self._busy:
+                child.kill()
+            while self._idle:
+                self._idle.pop().close()
 
     def __enter__(self):
         return self
@@ -195,6 +266,7 @@ def end_with_parent():
 
     Grain's workers live on when their parent is killed, and keep their shared memory.
     """
+    os.register_at_fork(after_in_child=end_with_parent.cache_clear)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
@@ -224,8 +296,11 @@ _answers: Connection | None = None
 _next_beat = 0.0
 
 
-def _watch(life: int):
-    os.read(life, 1)  # nothing is ever written: it returns when the parent is gone
+def _watch(life: int, parent: int):
+    # nothing is ever written: the pipe ends with the parent, or, where a process that it forked
+    # holds the other end too, this one gets another parent
+    while not select.select([life], [], [], 1.0)[0] and os.getppid() == parent:
+        pass
     os._exit(1)
 
 
@@ -241,6 +316,7 @@ def _serve(pipe: Connection):
             answer = ("result", function(*args, **kwargs))
         except Exception as error:
             answer = ("error", _portable(error))
+            del error  # its frames hold pictures
         pipe.send(answer)
 
 
@@ -253,10 +329,10 @@ def _portable(error: Exception) -> Exception:
     return error
 
 
-def main(pipe: str, life: str):
+def main(pipe: str, life: str, parent: str):
     global _answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
-    threading.Thread(target=_watch, args=(int(life),), daemon=True).start()
+    threading.Thread(target=_watch, args=(int(life), int(parent)), daemon=True).start()
     from vjax.video import supervise  # functions that beat know this module, not __main__
 
     supervise._answers = _answers = Connection(int(pipe))
