@@ -199,6 +199,46 @@ def test_no_rows(videos):
     assert read_frames(probe(videos("h264.mp4")), []).shape[0] == 0
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.gif", "a.mov"])
+def test_a_last_frame_that_stays_for_long_is_no_damage(tmp_path, name):
+    codec, pix_fmt = ("gif", "rgb8") if name == "a.gif" else ("mjpeg", "yuvj420p")
+    with av.open(str(tmp_path / name), "w") as file:
+        stream = file.add_stream(codec, rate=1)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, pix_fmt
+        for i, seconds in enumerate((1, 1, 5)):
+            frame = av.VideoFrame.from_ndarray(picture(i, 48, 64), format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1)
+            for packet in stream.encode(frame):
+                packet.duration = round(seconds / packet.time_base)
+                file.mux(packet)
+        file.mux(stream.encode())
+    source = probe(tmp_path / name)
+    np.testing.assert_allclose(source.times, [0, 1, 2], atol=0.01)
+    assert source.duration == pytest.approx(7, abs=0.02)
+
+
+def test_frames_before_the_first_key_frame_do_not_count(tmp_path):
+    """An AVI cut in the middle of a group: its first packets decode to nothing."""
+    whole = write(tmp_path / "whole.avi", "mpeg4", "yuv420p", options={"g": "6", "bf": "0"})
+    with av.open(str(whole)) as old, av.open(str(tmp_path / "cut.avi"), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for n, packet in enumerate(p for p in old.demux(video=0) if p.size):
+            if n >= 3:
+                packet.stream = stream
+                new.mux(packet)
+    source, whole = probe(tmp_path / "cut.avi"), probe(whole)
+    truth = read_frames(whole, range(6, N))
+    assert len(source.packet_bytes) == N - 6
+    np.testing.assert_array_equal(read_frames(source, range(N - 6)), truth)
+
+
+def test_an_image_of_16_bits(stills):
+    path = stills({"fps": 1, "frames": ["deep.png"]})
+    levels = np.array([[0, 1, 2, 100, 255]], np.uint16) * 256
+    Image.fromarray(levels).save(path.parent / "deep.png")
+    assert read_frames(probe(path), [0])[0, 0, :, 0].tolist() == [0, 1, 2, 100, 255]
+
+
 # Lists of images ----------------------------------------------------------------------------------
 
 
@@ -255,7 +295,14 @@ def test_lists_are_found_in_a_corpus(stills, tmp_path):
         ({"times": [0, 1], "frames": ["1.png"]}, errors.NoTimes, "2 times for 1 frames"),
         ({"times": [1, 0], "frames": ["1.png", "2.png"]}, errors.NoTimes, "ascending"),
         ({"fps": 1, "frames": ["none.png"]}, errors.TruncatedVideo, r"none\.png"),
-        ({"fps": 1, "frames": []}, errors.NotAVideo, "names no image"),
+        ({"fps": 1, "frames": []}, errors.NotAVideo, "no list of file names"),
+        ({"fps": 1, "frames": 5}, errors.NotAVideo, "no list of file names"),
+        ({"fps": 1, "frames": ["a\0b"]}, errors.NotAVideo, "no list of file names"),
+        ({"fps": True}, errors.NoTimes, "fps is True"),
+        ({"fps": float("nan")}, errors.NoTimes, "fps is nan"),
+        ({"times": {"a": 1}}, errors.NoTimes, "no list of seconds"),
+        ({"times": ["0", "1"]}, errors.NoTimes, "no list of seconds"),
+        ({"times": [0, 10**400]}, errors.NoTimes, "no list of seconds"),
         ({"rate": 1}, errors.NotAVideo, "other things"),
         (["1.png"], errors.NotAVideo, "other things"),
     ],

@@ -2,13 +2,18 @@
 
 import os
 import shutil
+import subprocess
+import sys
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
+from vjax.video import errors
 from vjax.video import index as index_module
 from vjax.video.decode import decode
+from vjax.video.folder import list_videos
 from vjax.video.index import Index, build
 from vjax.video.probe import probe
 
@@ -60,7 +65,7 @@ def test_a_row_is_what_packets_say(indexed, corpus):
     assert row.source.packet_bytes.tolist() == [p[1] for p in packets]
     assert row.source.keys.tolist() == [p[0] for p in packets if p[2]]
     assert (row.source.width, row.source.height, row.source.rotation) == (128, 96, 0)
-    assert row.duration == pytest.approx(30 / 25)
+    assert row.source.duration == pytest.approx(30 / 25)
     facts = made.facts.to_pylist()[0]
     assert facts["fps"] == pytest.approx(25) and facts["frames"] == 30
     assert (facts["codec"], facts["rotation"]) == ("h264", 0)
@@ -159,3 +164,97 @@ def test_what_is_no_index(tmp_path):
 def test_one_file_twice(corpus, tmp_path):
     with pytest.raises(ValueError, match="listed twice"):
         build([corpus / "a.mp4"] * 2, tmp_path / "i.parquet", corpus)
+
+
+# What changes, fails or runs beside it ------------------------------------------------------------
+
+
+@pytest.fixture
+def stills(corpus):
+    """A list of three images in the corpus; call with a grey level to write them."""
+    folder = corpus / "stills"
+    folder.mkdir()
+    (folder / "frames.json").write_text('{"fps": 2, "frames": ["in/0.png", "in/1.png"]}')
+    (folder / "in").mkdir()
+
+    def write(level):
+        for n in range(2):
+            picture = np.full((20, 20, 3), level + n, np.uint8)
+            Image.fromarray(picture).save(folder / "in" / f"{n}.png")
+
+    write(10)
+    return write
+
+
+def test_an_image_written_anew_is_seen(stills, corpus, tmp_path):
+    file = tmp_path / "index.parquet"
+    one = build(list_videos(corpus), file, corpus, workers=0).rows()[-2]
+    stills(200)
+    other = build(list_videos(corpus), file, corpus, workers=0).rows()[-2]
+    assert one.source.video_id == "stills/frames.json"
+    assert one.source.content_hash != other.source.content_hash
+
+
+def test_an_image_that_is_gone_makes_its_list_bad(stills, corpus, tmp_path):
+    file = tmp_path / "index.parquet"
+    assert not build(list_videos(corpus), file, corpus, workers=0).bad
+    (corpus / "stills" / "in" / "1.png").unlink()
+    ((path, _, reason),) = build(list_videos(corpus), file, corpus, workers=0).bad
+    assert path == "stills/frames.json" and "1.png" in reason
+
+
+def test_what_may_have_passed_is_tried_again(indexed, monkeypatch):
+    def out_of_time(path, root, motion):
+        raise errors.TimedOut(f"{path}: nothing after 10 s")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index_module, "read_row", out_of_time)
+        assert len(indexed()[0].bad) == 3
+    made, read = indexed()
+    assert len(read) == 3 and not made.bad
+
+
+def test_a_name_that_is_not_utf8_is_a_bad_row(indexed, corpus):
+    name = os.fsdecode(b"caf\xe9.mp4")
+    shutil.copy(corpus / "a.mp4", corpus / name)
+    made, _ = indexed()
+    ((path, error, reason),) = made.bad
+    assert error == "NotAVideo" and "not UTF-8" in reason and "caf" in path
+    assert len(made.rows()) == 3 and indexed()[1] == []
+
+
+def test_two_processes_at_once_lose_no_row(corpus, tmp_path, monkeypatch):
+    for n in range(12):
+        shutil.copy(corpus / "a.mp4", corpus / f"copy{n}.mp4")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from vjax.video import index; from vjax.video.folder import list_videos\n"
+        "index.PART = 2; root, file = map(Path, sys.argv[1:])\n"
+        "made = index.build(list_videos(root), file, root, workers=1)\n"
+        "assert len(made) == 15, len(made)\n"
+    )
+    run = [sys.executable, "-c", code, str(corpus), str(tmp_path / "index.parquet")]
+    both = [subprocess.Popen(run) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert len(Index(tmp_path / "index.parquet", corpus)) == 15
+
+
+def test_all_files_gone(indexed, corpus, tmp_path):
+    indexed()
+    made = build([], tmp_path / "index.parquet", corpus)
+    assert len(made) == 0 and made.rows() == []
+
+
+def test_an_interrupted_pass_keeps_what_it_read(indexed, monkeypatch):
+    real = index_module.read_row
+
+    def stop_at_b(path, *args):
+        if path.name == "b.mkv":
+            raise KeyboardInterrupt
+        return real(path, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index_module, "read_row", stop_at_b)
+        with pytest.raises(KeyboardInterrupt):
+            indexed()
+    assert indexed()[1] == ["b.mkv"]

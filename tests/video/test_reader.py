@@ -24,7 +24,7 @@ def broken(make_video, tmp_path):
     """Fine when it was indexed, cut to nothing since."""
     path = make_video(tmp_path / "broken.mp4", n=30)
     source = probe(path)
-    path.write_bytes(b"x" * 1000)
+    path.write_bytes(b"x" * source.bytes)
     return source
 
 
@@ -71,7 +71,7 @@ def test_a_clip_that_hangs_is_put_in_quarantine_and_not_tried_again(sound, tmp_p
         monkeypatch.setattr(reader, "read_frames", read_frames)
         assert read.read(sound, [0], size=32) is None
         assert read.counts == {"TimedOut": 2}
-    (line,) = (tmp_path / "quarantine.jsonl").read_text().splitlines()
+    (line,) = filter(None, (tmp_path / "quarantine.jsonl").read_text().splitlines())
     assert json.loads(line)["video_id"] == "sound.mp4" and "0.5 s" in json.loads(line)["reason"]
     with Reader(1, quarantine=tmp_path / "quarantine.jsonl", **options) as later:
         assert later.read(sound, [0], size=32) is None
@@ -93,6 +93,32 @@ def test_too_many_bad_clips_end_the_run(broken):
         assert [read.read(source, [0], size=32) for source in others[:2]] == [None, None]
         with pytest.raises(errors.TooManyBad, match=r"3 of 10 clips .*max_bad_share=0\.2"):
             read.read(others[2], [0], size=32)
+
+
+def test_clips_in_quarantine_count_when_they_are_asked_for(broken, sound, tmp_path):
+    options = dict(workers=0, on_bad="skip", quarantine=tmp_path / "q.jsonl")
+    with Reader(4, max_bad_share=1, **options) as read:
+        for n in range(3):
+            read.read(dataclasses.replace(broken, video_id=f"{n}.mp4"), [0], size=32)
+    with Reader(4, max_bad_share=0.25, **options) as read:
+        assert read.read(sound, [0], size=32) is not None  # the other three are not of this run
+        assert read.read(dataclasses.replace(broken, video_id="0.mp4"), [0], size=32) is None
+        with pytest.raises(errors.TooManyBad, match="2 of 4 clips"):
+            read.read(dataclasses.replace(broken, video_id="1.mp4"), [0], size=32)
+
+
+def test_a_line_cut_off_in_mid_write_is_passed_over(broken, tmp_path):
+    options = dict(workers=0, on_bad="skip", max_bad_share=1, quarantine=tmp_path / "q.jsonl")
+    (tmp_path / "q.jsonl").write_text('{"video_id": "x", "cont')
+    for _ in range(2):
+        with Reader(1, **options) as read:
+            assert read.read(broken, [0], size=32) is None
+
+
+def test_a_file_that_changed_since_it_was_indexed_is_not_read(sound, make_video):
+    make_video(sound.path, n=31)
+    with pytest.raises(errors.Changed, match=r"sound\.mp4: \d+ bytes, \d+ when it was indexed"):
+        read_frames(sound, [0])
 
 
 def test_threads_share_children(sound):

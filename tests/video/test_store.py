@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import time
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vjax.video import store as store_module
 from vjax.video.decode import decode
@@ -207,3 +209,32 @@ def test_a_file_that_hangs_is_dropped_at_the_deadline(corpus, tmp_path, monkeypa
     built = ClipStore(tmp_path).build(paths, root=root, deadline=0.5, on_bad="skip")
     assert built.keys == []
     assert [drop.error for drop in built.dropped] == ["TimedOut"] * 2
+
+
+def test_what_is_no_file_is_dropped_and_hangs_nothing(corpus, tmp_path):
+    root, paths = corpus
+    os.mkfifo(root / "pipe.mp4")
+    (root / "folder.mp4").mkdir()
+    (root / "endless.mp4").symlink_to("/dev/zero")
+    bad = [root / name for name in ("pipe.mp4", "folder.mp4", "endless.mp4", "gone.mp4")]
+    built = ClipStore(tmp_path).build([*bad, paths[0]], root=root, on_bad="skip", deadline=5)
+    assert len(built.keys) == 1
+    said = ["a named pipe", "a folder", "a device", "No such file"]
+    for drop, reason in zip(built.dropped, said, strict=True):
+        assert reason in drop.reason
+
+
+def test_a_list_whose_images_change_is_decoded_again(tmp_path):
+    root = tmp_path / "corpus"
+    root.mkdir()
+    (root / "frames.json").write_text('{"fps": 5}')
+
+    def build(level):
+        for n in range(8):
+            Image.fromarray(np.full((32, 32, 3), level + n, np.uint8)).save(root / f"{n}.png")
+        store = ClipStore(tmp_path / "store")
+        (key,) = store.build([root / "frames.json"], root=root, workers=0).keys
+        return store.get(key).frames
+
+    assert build(10).max() == 17
+    assert build(200).min() == 200

@@ -1,6 +1,7 @@
 """Indexes a folder of videos, and tells what is in it and what decoding it costs."""
 
 import hashlib
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from vjax.console import UserError, progress, say, table
 from vjax.jobs._corpus import real_files, resize_of
 from vjax.video import cost
 from vjax.video.errors import VideoError
-from vjax.video.index import Index, Row, build
+from vjax.video.index import Index, Row, build, parts_of
 from vjax.video.supervise import Children
 
 TRIED = 6  # files decoded for the estimate
@@ -29,6 +30,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     file = index_file(config, root)
     if fresh:
         file.unlink(missing_ok=True)
+        shutil.rmtree(parts_of(file), ignore_errors=True)
     index = open_index(config, root, paths, file)
     say(f"index: {file}, {len(index)} files below {root}")
     rows = index.rows()
@@ -76,13 +78,13 @@ def open_index(config: Config, root: Path, paths: list[Path], file: Path) -> Ind
 
 def _lengths(rows: list[Row]) -> str:
     bounds = [0, 1, 2, 4, 8, 15, 30, 60, 180, 600, 3600, np.inf]
-    counts, _ = np.histogram([row.duration for row in rows], bounds)
+    counts, _ = np.histogram([row.source.duration for row in rows], bounds)
     found = [
         (f"{low:g} to {high:g} s" if high < np.inf else f"{low:g} s and more", int(n))
         for low, high, n in zip(bounds[:-1], bounds[1:], counts, strict=True)
         if n
     ]
-    total = sum(row.duration for row in rows)
+    total = sum(row.source.duration for row in rows)
     return table(("length", "files"), found) + f"\n{total / 3600:.2f} hours in all"
 
 
@@ -108,7 +110,7 @@ def _groups(rows: list[Row]) -> str:
 
 def _longest_group(source) -> int:
     starts = np.searchsorted(source.pts, source.keys)
-    return int(np.diff(np.append(starts, len(source.pts))).max(initial=1))
+    return int(np.diff([0, *starts, len(source.pts)]).max())
 
 
 def _cost(config: Config, rows: list[Row]) -> str:

@@ -187,7 +187,7 @@ def walk(
             sides = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
             rgb, luma = shaper.rgb(frame), shaper.luma(frame)
             grey = shaper.grey(frame) if signal == "ssim" else luma
-            moved = 0 if before is None else change(before, grey, signal)
+            moved = 0 if before is None else _moved(source, before, grey, signal)
             before = grey
             yield Frame(index, time, rgb, luma, moved, *sides, 90 * turns)
         if index + 1 == stop:  # do not decode one frame more to see that the window is over
@@ -195,17 +195,30 @@ def walk(
 
 
 def with_times(source: Source) -> Source:
-    """The source with a time for every frame, by decoding it where its packets do not tell them.
+    """The source with a time for every frame.
 
-    Raises: as `walk`.
+    A file whose frames are counted is decoded once: for the times, where its packets do not tell
+    them, and else to see that there are as many frames as times.
+
+    Raises:
+        TruncatedVideo: fewer frames than times, and none to say which are missing.
+        VideoError: as `walk`.
     """
-    if source.pts is not None:
+    if not source.counted:
         return source
     times = [time for _, time, _ in timed_frames(source)]
+    if source.pts is not None:
+        if len(times) != len(source.pts):
+            raise errors.TruncatedVideo(
+                f"{source.path}: {len(times)} of {len(source.pts)} frames can be decoded, and "
+                "nothing says which: fetch it again, or write it anew (ffmpeg -i IN OUT.mp4)"
+            )
+        return source
     ticks = np.rint(np.array(times) / float(source.time_base)).astype(np.int64)
     sizes = source.packet_bytes[: len(ticks)]
     sizes = np.pad(sizes, (0, len(ticks) - len(sizes)))
-    return dataclasses.replace(source, pts=ticks, packet_bytes=sizes)
+    duration = float(times[-1] - times[0]) + float(np.median(np.diff(times) if times[1:] else [0]))
+    return dataclasses.replace(source, pts=ticks, packet_bytes=sizes, duration=duration)
 
 
 def motion_of(source: Source, signal: str = "luma") -> np.ndarray:
@@ -216,7 +229,15 @@ def motion_of(source: Source, signal: str = "luma") -> np.ndarray:
     shaper = Shaper(None, "swscale")
     shape = shaper.grey if signal == "ssim" else shaper.luma
     greys = (shape(frame) for _, _, frame in timed_frames(source))
-    return np.array([change(a, b, signal) for a, b in itertools.pairwise(greys)], np.int64)
+    pairs = itertools.pairwise(greys)
+    return np.array([_moved(source, a, b, signal) for a, b in pairs], np.int64)
+
+
+def _moved(source: Source, a: np.ndarray, b: np.ndarray, signal: str) -> int:
+    try:
+        return change(a, b, signal)
+    except errors.VideoError as error:
+        raise errors.VideoError(f"{source.path}: {error}") from None
 
 
 class _BadSeek(Exception):
@@ -231,16 +252,17 @@ def timed_frames(
     Raises: as `walk`.
     """
     previous = -np.inf
-    for index, time, frame in _in_order(source, first, threads):
-        if not time >= previous:  # nan included
-            shown = "at no known time" if np.isnan(time) else f"at {time} s, after {previous} s"
-            raise errors.NoTimes(
-                f"{source.path}: frame {index} is shown {shown}; "
-                "write the file again with sound times (ffmpeg -i IN -fps_mode cfr OUT.mp4)"
-            )
-        previous = time
-        beat()
-        yield index, time, frame
+    with errors.reading(source.path):
+        for index, time, frame in _in_order(source, first, threads):
+            if not time >= previous:  # nan included
+                shown = "at no known time" if np.isnan(time) else f"at {time} s, after {previous} s"
+                raise errors.NoTimes(
+                    f"{source.path}: frame {index} is shown {shown}; "
+                    "write the file again with sound times (ffmpeg -i IN -fps_mode cfr OUT.mp4)"
+                )
+            previous = time
+            beat()
+            yield index, time, frame
 
 
 def image_frame(source: Source, row: int) -> av.VideoFrame:
@@ -279,10 +301,18 @@ def _sorted(frames: Iterator[tuple], expected: int) -> Iterator[tuple]:
         yield index, time, frame
 
 
+def _from_key(container, stream, begun: bool) -> Iterator[av.VideoFrame]:
+    """Frames from the first key frame on: what decoders make of packets before it is grey."""
+    for packet in container.demux(stream):
+        begun = begun or packet.is_keyframe
+        if begun or not packet.size:
+            yield from packet.decode()
+
+
 def _numbered(source: Source, container, stream, first: int):
     count, index = 0, first - 1
     unique = source.pts is not None and bool((np.diff(source.pts) > 0).all())
-    decoded = container.decode(stream)
+    decoded = _from_key(container, stream, begun=not len(source.keys))
     while True:
         try:
             frame = next(decoded, None)

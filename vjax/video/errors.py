@@ -1,5 +1,8 @@
 """What can be wrong with a video. Every message names the file, the number and what to do."""
 
+import contextlib
+from collections.abc import Iterator
+
 
 class VideoError(ValueError):
     """A video that cannot be used."""
@@ -43,3 +46,27 @@ class Crashed(VideoError):
 
 class TooManyBad(VideoError):
     """More clips than allowed cannot be read."""
+
+
+class Unreadable(VideoError):
+    """The system would not give the file: it is gone, there is no permission, or no memory left."""
+
+
+class Changed(VideoError):
+    """The file is another one than the one that was indexed."""
+
+
+# by name, what may be otherwise the next time, with more patience or another machine
+TRANSIENT = ("TimedOut", "Crashed", "Unreadable", "Changed")
+
+
+@contextlib.contextmanager
+def reading(path) -> Iterator[None]:
+    """Inside, what the system refuses becomes `Unreadable`, naming the file."""
+    try:
+        yield
+    except VideoError:
+        raise
+    except (OSError, MemoryError) as error:
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise Unreadable(f"{path}: {said}; see that it can be read") from error

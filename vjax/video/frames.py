@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vjax.video.supervise import beat
+
 Window = tuple[int, int]  # [start, end) in whole milliseconds of the file's own clock
 
 
@@ -60,8 +62,12 @@ class Clip:
 
 def content_hash(path: str | Path) -> str:
     """BLAKE2b-128 of the file's bytes as 32 hex digits."""
+    digest = hashlib.blake2b(digest_size=16)
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        while block := file.read(1 << 22):
+            digest.update(block)
+            beat()
+    return digest.hexdigest()
 
 
 def video_id(path: str | Path, root: str | Path | None = None, window: Window | None = None) -> str:

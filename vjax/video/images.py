@@ -14,13 +14,15 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from vjax.video import errors
+from vjax.video.supervise import beat
 
 LIST = "frames.json"
 IMAGES = frozenset(".bmp .jpeg .jpg .png .tif .tiff .webp".split())
 TIME_BASE = Fraction(1, 1_000_000)
+MOST = 1e9  # seconds, and frames a second
 
 
 def is_list(path: Path) -> bool:
@@ -35,9 +37,11 @@ def read_list(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
         NotAVideo: no such JSON; the message says what is wrong with it.
         NoTimes: times that do not ascend, or not one for each frame.
     """
+    with errors.reading(path):
+        text = path.read_bytes()
     try:
-        fields = json.loads(path.read_text())
-    except ValueError as error:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise errors.NotAVideo(f"{path}: not JSON ({error}); see vjax.video.images") from error
     if not isinstance(fields, dict) or not fields.keys() <= {"fps", "times", "frames"}:
         raise errors.NotAVideo(f"{path}: holds other things than fps, times and frames")
@@ -45,33 +49,48 @@ def read_list(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
     if names is None:
         found = [p.name for p in path.parent.iterdir() if p.suffix.lower() in IMAGES]
         names = sorted(found, key=_natural)
-    if not names or not all(isinstance(name, str) for name in names):
-        raise errors.NotAVideo(f"{path}: names no image")
+    if not isinstance(names, list) or not names or not all(map(_is_name, names)):
+        raise errors.NotAVideo(f"{path}: frames are no list of file names")
     times, fps = fields.get("times"), fields.get("fps")
     if (times is None) == (fps is None):
         raise errors.NoTimes(f"{path}: needs either fps or times")
     if times is None:
-        if not isinstance(fps, int | float) or fps <= 0:
+        if not _is_number(fps) or not 0 < fps <= MOST:
             raise errors.NoTimes(f"{path}: fps is {fps!r}, a number above 0 is needed")
-        times = np.arange(len(names)) / fps
-    ticks = np.rint(np.asarray(times, np.float64) / float(TIME_BASE))
+        times = [n / fps for n in range(len(names))]
+    if not isinstance(times, list) or not all(_is_number(t) and abs(t) <= MOST for t in times):
+        raise errors.NoTimes(f"{path}: times are no list of seconds")
+    ticks = np.rint(np.array(times, np.float64) / float(TIME_BASE)).astype(np.int64)
     if len(ticks) != len(names) or not (np.diff(ticks) > 0).all():
         raise errors.NoTimes(
             f"{path}: {len(ticks)} times for {len(names)} frames, one each and ascending is needed"
         )
-    return tuple(names), ticks.astype(np.int64)
+    return tuple(names), ticks
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+def _is_name(value) -> bool:
+    return isinstance(value, str) and value.isprintable()
 
 
 def load(path: Path) -> np.ndarray:
-    """An image as uint8 [height, width, 3] RGB, turned as its EXIF says.
+    """An image as uint8 [height, width, 3] RGB, turned as its EXIF says; of 16 bits, the upper 8.
 
     Raises:
-        TruncatedVideo: it is missing or damaged.
+        TruncatedVideo: it is missing, damaged, or of whole numbers or fractions without a range.
     """
     try:
         with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I;16"):
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            elif image.mode in ("I", "F"):
+                raise ValueError(f"pixels of mode {image.mode}")
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:  # Pillow's decoders raise whatever the damage makes them
         raise errors.TruncatedVideo(f"{path}: no image that can be read ({error})") from error
 
 
@@ -79,13 +98,12 @@ def hash_of(paths: list[Path]) -> str:
     """BLAKE2b-128 of all the files' bytes, one after the other, hex."""
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
-        try:
+        with errors.reading(path):
             digest.update(path.read_bytes())
-        except OSError as error:
-            raise errors.TruncatedVideo(f"{path}: {error.strerror}") from error
+        beat()
     return digest.hexdigest()
 
 
 def _natural(name: str) -> list:
     """frame2 before frame10."""
-    return [int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", name)]
+    return [int(part) if part.isdecimal() else part.lower() for part in re.split(r"(\d+)", name)]

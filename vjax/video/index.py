@@ -1,13 +1,17 @@
 """The index of a corpus: what `probe` finds in every file, kept as Parquet and brought up to date.
 
-Files whose size and time of change are as they were are not opened again. Work in progress is kept
-in parts beside the file, so a stopped pass goes on where it was.
+Files whose size and time of change are as they were are not opened again, unless what kept them
+from being read may have passed. Work in progress is kept in parts beside the file, so a stopped
+pass goes on where it was; a second process waits for the first.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import os
 import shutil
-from collections.abc import Callable, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,7 +22,7 @@ import pyarrow.parquet as pq
 from vjax.video import errors
 from vjax.video.decode import motion_of, with_times
 from vjax.video.frames import video_id
-from vjax.video.images import is_list
+from vjax.video.images import is_list, read_list
 from vjax.video.probe import Source, probe
 from vjax.video.supervise import DEADLINE_S, Children
 
@@ -45,8 +49,8 @@ SCHEMA = pa.schema(
         ("time_base_num", pa.int64()),
         ("time_base_den", pa.int64()),
         ("counted", pa.bool_()),
-        ("images", pa.list_(pa.string())),
-        *((name, pa.list_(kind)) for name, kind in _LISTS.items()),
+        ("images", pa.large_list(pa.string())),
+        *((name, pa.large_list(kind)) for name, kind in _LISTS.items()),
     ],
     metadata={"vjax.index": VERSION},
 )
@@ -55,10 +59,9 @@ _FACTS = [f.name for f in SCHEMA if f.name not in _LISTS]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Row:
-    """A usable file of an index: its `Source`, seconds, and motion curve (int64 [I-1] or None)."""
+    """A usable file of an index: its `Source`, and its motion curve (int64 [I-1], or None)."""
 
     source: Source
-    duration: float
     motion: np.ndarray | None
 
 
@@ -127,42 +130,76 @@ def build(
     named = {video_id(path, root): Path(path) for path in paths}
     if len(named) < len(paths):
         raise ValueError(f"{len(paths) - len(named)} files are listed twice below {root}")
-    stats = {name: _stat(path) for name, path in named.items()}
-    parts = file.with_name(file.name + ".parts")
-    known: dict[str, tuple] = {}
+    with _alone(file):
+        stats = {name: _stat(path) for name, path in named.items()}
+        parts = parts_of(file)
+        known = _known(file, parts, motion)
+        todo = [name for name in named if known.get(_written(name)) != stats[name]]
+        fresh, number = [], len(list(parts.glob("*.parquet")))
+        done = len(named) - len(todo)
+        calls = [(named[name], root, motion) for name in todo]
+        try:
+            with Children(min(workers, len(todo)), deadline=deadline, beats=True) as children:
+                for n, found in children.map(read_row, calls):
+                    name = todo[n]
+                    if isinstance(found, errors.VideoError):
+                        found = {"error": type(found).__name__, "reason": _written(str(found))}
+                    size, changed = stats[name]
+                    row = {"path": _written(name), "bytes": size, "mtime_ns": changed}
+                    fresh.append(row | found)
+                    done += 1
+                    if progress:
+                        progress(done, len(named), str(named[name]))
+                    if len(fresh) == PART:
+                        _write(parts / f"{number:06}.parquet", _table(fresh))
+                        fresh, number = [], number + 1
+        except BaseException:  # an interrupt too: what was read stays read
+            if fresh:
+                _write(parts / f"{number:06}.parquet", _table(fresh))
+            raise
+        _join(file, parts, fresh, {_written(name) for name in named})
+    return Index(file, root)
+
+
+def parts_of(file: Path) -> Path:
+    """Where work in progress on an index lies."""
+    return file.with_name(file.name + ".parts")
+
+
+@contextlib.contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """One process at a time works on an index; others wait."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file.with_name(file.name + ".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _known(file: Path, parts: Path, motion: bool) -> dict[str, tuple[int, int]]:
+    """Size and time of change of the files that need not be read again, by path."""
+    known = {}
+    columns = ["path", "bytes", "mtime_ns", "error"]
     for kept in ([file] if file.exists() else []) + sorted(parts.glob("*.parquet")):
-        columns = ["path", "bytes", "mtime_ns", "error", "duration"]
         table = _read(kept, [*columns, "motion"] if motion else columns)
         curves = table["motion"].is_valid().to_pylist() if motion else [True] * len(table)
-        for *row, curve in zip(*(table[name].to_pylist() for name in columns), curves, strict=True):
-            known[row[0]] = (*row[1:3], curve or row[3] is not None)
-    todo = [name for name in named if known.get(name) != (*stats[name], True)]
-    fresh, number, done = [], len(list(parts.glob("*.parquet"))), len(named) - len(todo)
-    calls = [(named[name], root, motion) for name in todo]
-    with Children(min(workers, len(todo)), deadline=deadline, beats=True) as children:
-        for n, found in children.map(read_row, calls):
-            name = todo[n]
-            if isinstance(found, errors.VideoError):
-                found = {"error": type(found).__name__, "reason": str(found)}
-            size, changed = stats[name]
-            fresh.append({"path": name, "bytes": size, "mtime_ns": changed, **found})
-            done += 1
-            if progress:
-                progress(done, len(named), str(named[name]))
-            if len(fresh) == PART:
-                _write(parts / f"{number:06}.parquet", _table(fresh))
-                fresh, number = [], number + 1
-    _join(file, parts, fresh, set(named))
-    return Index(file, root)
+        lists = (table[name].to_pylist() for name in columns)
+        for name, size, changed, error, curve in zip(*lists, curves, strict=True):
+            settled = curve if error is None else error not in errors.TRANSIENT
+            known[name] = (size, changed) if settled else None
+    return known
+
+
+def _written(text: str) -> str:
+    """Text that Parquet can hold: of a file name that is no UTF-8, the bytes spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def read_row(path: Path, root: Path, motion: bool) -> dict:
     """The columns of one file but those that `stat` gives (runs in a child)."""
+    if (name := str(path)) != _written(name):
+        raise errors.NotAVideo(f"{_written(name)}: the name is not UTF-8; give it another")
     source = with_times(probe(path, root))
     curve = motion_of(source).tolist() if motion else None
-    times = source.times
-    gap = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-    duration = float(times[-1] - times[0]) + gap
     return dict(
         content_hash=source.content_hash,
         container=source.container,
@@ -170,9 +207,9 @@ def read_row(path: Path, root: Path, motion: bool) -> dict:
         width=source.width,
         height=source.height,
         rotation=source.rotation,
-        frames=len(times),
-        duration=duration,
-        fps=len(times) / duration if duration > 0 else 0.0,
+        frames=len(source.pts),
+        duration=source.duration,
+        fps=len(source.pts) / source.duration if source.duration > 0 else 0.0,
         time_base_num=source.time_base.numerator,
         time_base_den=source.time_base.denominator,
         counted=source.counted,
@@ -206,17 +243,22 @@ def _row(row: dict, root: Path) -> Row:
             images=tuple(row["images"]),
         )
     )
-    return Row(source, row["duration"], row["motion"])
+    return Row(source, row["motion"])
 
 
 def _stat(path: Path) -> tuple[int, int]:
+    """Size and time of change; of a list of images, those of all its files together."""
     try:
-        found = path.stat()
-    except OSError:
-        return -1, -1  # gone since it was listed: reading it says so
-    if is_list(path):  # an image that came or went changes its folder
-        return found.st_size, max(found.st_mtime_ns, path.parent.stat().st_mtime_ns)
-    return found.st_size, found.st_mtime_ns
+        found = [path.stat()]
+        if is_list(path) and stat.S_ISREG(found[0].st_mode):
+            names, _ = read_list(path)
+            found += [(path.parent / name).stat() for name in names]
+    except (OSError, errors.VideoError):
+        return -1, -1  # reading it says what is wrong
+    # the first alone is the file's size, which readers compare
+    return found[0].st_size, max(one.st_mtime_ns for one in found) + sum(
+        one.st_size for one in found[1:]
+    )
 
 
 def _join(file: Path, parts: Path, fresh: list[dict], wanted: set[str]):
@@ -226,7 +268,9 @@ def _join(file: Path, parts: Path, fresh: list[dict], wanted: set[str]):
     if len(tables) > 2 or fresh or set(older["path"].to_pylist()) != wanted or not file.exists():
         merged = pa.concat_tables(tables)
         last = {name: n for n, name in enumerate(merged["path"].to_pylist()) if name in wanted}
-        _write(file, merged.take([last[name] for name in sorted(last)]))
+        if last.keys() != wanted:
+            raise RuntimeError(f"{file}: rows of {sorted(wanted - last.keys())[:3]} were lost")
+        _write(file, merged.take(pa.array([last[name] for name in sorted(last)], pa.int64())))
     shutil.rmtree(parts, ignore_errors=True)
 
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from vjax.video import errors
+
 SIGNALS = ("luma", "ssim")
 
 
@@ -19,6 +21,10 @@ def change(a: np.ndarray, b: np.ndarray, signal: str = "luma") -> int:
     if signal == "luma":
         return _distance(a, b)
     if signal == "ssim":
+        if a.shape != b.shape or min(a.shape) < 7:
+            raise errors.VideoError(
+                f"SSIM needs frames of one size from 7x7, got {a.shape}, {b.shape}"
+            )
         return round(1e6 * (1.0 - ssim(a, b)))
     raise ValueError(f"motion signal {signal!r} is unknown; use one of {', '.join(SIGNALS)}")
 
@@ -40,8 +46,6 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
     Args:
         a, b: uint8 [h, w], sides of at least 7.
     """
-    if min(a.shape) < 7:
-        raise ValueError(f"SSIM needs frames of at least 7x7 pixels, got {a.shape}")
     n = 49
     a, b = a.astype(np.int64), b.astype(np.int64)
     sums = [_box(x) for x in (a, b, a * a, b * b, a * b)]

@@ -13,6 +13,7 @@ from av.stream import Disposition
 
 from vjax.video import errors, images
 from vjax.video.frames import content_hash, video_id
+from vjax.video.supervise import beat
 
 _TEXT_FORMATS = {"tty", "hls", "dash", "concat", "sdp"}  # FFmpeg opens text as these
 
@@ -37,11 +38,14 @@ class Source:
         counted: the n-th frame out of the decoder belongs to the n-th time, whatever it says: AVI
             stores an order but no times, and so do files whose packets are in order although the
             codec reorders (MP4 without composition offsets). Such files cannot be sought.
+        duration: seconds from the first frame to the end of the last one's time on screen; 0 where
+            `pts` is None.
         width, height: upright size in pixels, rotation applied.
         rotation: degrees counter-clockwise that make a picture upright: 0, 90, 180 or 270.
         codec: FFmpeg's name of the codec.
         container: FFmpeg's name of the container format; `images` for a list of images.
         images: of such a list, paths relative to its folder, in the order of `pts`.
+        bytes: size of the file, by which a later reader sees that it is still the same.
     """
 
     path: Path
@@ -52,12 +56,14 @@ class Source:
     keys: np.ndarray
     packet_bytes: np.ndarray
     counted: bool
+    duration: float
     width: int
     height: int
     rotation: int
     codec: str
     container: str
     images: tuple[str, ...] = ()
+    bytes: int = 0
 
     @cached_property
     def times(self) -> np.ndarray | None:
@@ -72,13 +78,26 @@ def probe(path: str | Path, root: str | Path | None = None) -> Source:
     """Read a file's packets and check them against what the container promises.
 
     Raises:
-        EmptyFile, NotAVideo, NoVideoStream, TruncatedVideo: see `vjax.video.errors`.
+        EmptyFile, NotAVideo, NoVideoStream, TruncatedVideo, Unreadable: see `vjax.video.errors`.
     """
-    path = Path(path)
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise errors.NotAVideo(f"{path}: {error.strerror}; name a file that can be read") from error
+    with errors.reading(path):
+        return _probe(Path(path), root)
+
+
+def hash_of(path: Path) -> str:
+    """`frames.content_hash` of a video; of a list, that of it and its images, one after another.
+
+    Raises:
+        VideoError: a list that is none, or names images that are not there.
+    """
+    if not images.is_list(path):
+        return content_hash(path)
+    names, _ = images.read_list(path)
+    return images.hash_of([path, *(path.parent / name for name in names)])
+
+
+def _probe(path: Path, root: str | Path | None) -> Source:
+    found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise errors.NotAVideo(f"{path}: a {_kind(found.st_mode)}, no file; remove it")
     if found.st_size == 0:
@@ -87,15 +106,20 @@ def probe(path: str | Path, root: str | Path | None = None) -> Source:
         return _images(path, root)
     with open_video(path) as container:
         stream = video_stream(container, path)
-        packets, corrupt, shown, keys, sizes = 0, 0, [], [], []
+        packets, corrupt, shown, keys, sizes, ends = 0, 0, [], [], [], []
         try:
             for packet in container.demux(stream):
                 packets += packet.dts is not None or packet.size > 0  # the last one only flushes
                 corrupt += packet.is_corrupt
+                beat()
+                if packet.is_keyframe and packet.size:
+                    if not keys:  # what comes before the first cannot be decoded
+                        shown, sizes, ends = [], [], []
+                    keys.append(packet.pts)  # one that is not shown is needed all the same
                 if packet.size and not packet.is_discard:
                     shown.append(packet.pts)
                     sizes.append(packet.size)
-                    keys += [packet.pts] if packet.is_keyframe else []
+                    ends.append((packet.pts or 0) + (packet.duration or 0))
         except av.error.FFmpegError as error:
             raise errors.TruncatedVideo(
                 f"{path}: unreadable after {packets} frames ({error.strerror}); "
@@ -114,6 +138,7 @@ def probe(path: str | Path, root: str | Path | None = None) -> Source:
             stream.time_base,
             np.sort(np.array(keys if timed else [], np.int64)),
             sizes[order],
+            duration=_duration(pts[order], max(ends)) * float(stream.time_base) if timed else 0.0,
             counted=not timed
             or container.format.name == "avi"
             or (in_order and bool(stream.codec_context.has_b_frames)),
@@ -122,6 +147,7 @@ def probe(path: str | Path, root: str | Path | None = None) -> Source:
             rotation=rotation,
             codec=stream.codec_context.name,
             container=container.format.name,
+            bytes=found.st_size,
         )
         _check_complete(source, container, stream, packets, corrupt)
     return source
@@ -130,24 +156,31 @@ def probe(path: str | Path, root: str | Path | None = None) -> Source:
 def _images(path: Path, root: str | Path | None) -> Source:
     names, pts = images.read_list(path)
     files = [path.parent / name for name in names]
-    digest = images.hash_of([path, *files])
     height, width, _ = images.load(files[0]).shape
     return Source(
         path,
         video_id(path, root),
-        digest,
+        hash_of(path),
         pts,
         images.TIME_BASE,
         keys=pts,
         packet_bytes=np.array([file.stat().st_size for file in files], np.int32),
         counted=False,
+        duration=_duration(pts, pts[-1]) * float(images.TIME_BASE),
         width=width,
         height=height,
         rotation=0,
         codec=files[0].suffix.lower().removeprefix("."),
         container="images",
         images=names,
+        bytes=path.stat().st_size,
     )
+
+
+def _duration(pts: np.ndarray, end: int) -> float:
+    """Ticks from the first frame to `end`, or, where that does not tell, one gap after the last."""
+    gap = float(np.median(np.diff(pts))) if len(pts) > 1 else 0.0
+    return float((end if end > pts[-1] else pts[-1] + gap) - pts[0])
 
 
 def _kind(mode: int) -> str:
@@ -222,7 +255,8 @@ def _check_complete(source: Source, container, stream, packets: int, corrupt: in
         return
     seconds = source.pts * float(source.time_base)
     gap = float(np.diff(seconds).max(initial=0.0))
-    if end - seconds[-1] > max(0.5, 2 * gap):
+    last = max(seconds[-1], seconds[0] + source.duration)  # which may stay on screen for long
+    if end - last > max(0.5, 2 * gap):
         raise errors.TruncatedVideo(
             f"{source.path}: the last frame is at {seconds[-1]:.2f} s of {end:.2f} s; {advice}"
         )

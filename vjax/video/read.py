@@ -40,8 +40,19 @@ def read_frames(
         IndexError: a row that the file has not.
         TruncatedVideo: a frame that cannot be decoded.
         NoTimes: as `decode.walk`.
+        Changed: the file is no longer the one that was indexed.
         VideoError: with `size` None, pictures that change their size.
     """
+    with errors.reading(source.path):
+        return _read_frames(source, rows, size, resize, threads)
+
+
+def _read_frames(source: Source, rows, size: Size, resize: str, threads: int) -> np.ndarray:
+    there = source.path.stat().st_size
+    if there != source.bytes:
+        raise errors.Changed(
+            f"{source.path}: {there} bytes, {source.bytes} when it was indexed; --job=index again"
+        )
     rows = np.asarray(rows, np.int64)
     count = len(source.packet_bytes)
     if len(rows) and not 0 <= rows.min() <= rows.max() < count:
@@ -90,18 +101,19 @@ def _by_group(
         codec = stream.codec_context
         stream.thread_type = "AUTO" if threads > 1 else "NONE"
         codec.thread_count = threads
-        packets, position = container.demux(stream), 0
+        packets, position, passed = container.demux(stream), 0, set()
         try:
             for group in np.unique(group_of[group_of >= 0]):
                 ticks = set(pts[group_of == group].tolist())
                 key = int(source.keys[group])
                 start = int(np.searchsorted(source.pts, key))
-                if start - position > SEEK_PACKETS:
+                if start - position > SEEK_PACKETS or key in passed:  # an open group ran into it
                     container.seek(key, stream=stream)
                     packets = container.demux(stream)
                 else:
                     codec.flush_buffers()
-                for frame in _group(codec, packets, key, set(ticks)):
+                passed = set()
+                for frame in _group(codec, packets, key, set(ticks), passed):
                     if frame.pts in ticks and not frame.is_corrupt:
                         ticks.discard(frame.pts)
                         yield row_of[frame.pts], frame
@@ -113,10 +125,14 @@ def _by_group(
             ) from error
 
 
-def _group(codec, packets: Iterator[av.Packet], key: int, ticks: set[int]):
-    """Decodes from the key frame on until all of `ticks` have been fed, then drains."""
+def _group(codec, packets: Iterator[av.Packet], key: int, ticks: set[int], passed: set[int]):
+    """Decodes from the key frame on until all of `ticks` have been fed, then drains.
+
+    `passed` gets the times of all packets that were read.
+    """
     begun = False
     for packet in packets:
+        passed.add(packet.pts)
         if packet.pts is None or not packet.size:
             if begun and packet.dts is None:
                 break  # the end of the file

@@ -21,7 +21,8 @@ class Reader:
     """Reads frames for any number of threads; at most `workers` clips are being decoded.
 
     A clip that cannot be read is put in quarantine: named in a file with the reason, and not tried
-    again by this or a later run. It never stands for another one.
+    again by this or a later run (by a later one it is, where only the system failed). It never
+    stands for another one.
 
     Args:
         total: clips of the corpus, which `max_bad_share` is a share of.
@@ -50,7 +51,8 @@ class Reader:
         self.counts: Counter[str] = Counter()  # "read", and bad answers by the name of their error
         self._children = Children(workers, deadline=deadline)
         self._lock = threading.Lock()
-        self._bad: dict[tuple[str, str], errors.VideoError] = {}
+        self._bad: dict[tuple[str, str], errors.VideoError] = {}  # by video id and content
+        self._met: set[tuple[str, str]] = set()  # those of them that this run asked for
         if self.quarantine and self.quarantine.exists():
             self._bad = _read(self.quarantine)
 
@@ -82,6 +84,13 @@ class Reader:
                 return frames
         with self._lock:
             self.counts[type(error).__name__] += 1
+            self._met.add(key)
+            bad = len(self._met)
+        if self.on_bad != "error" and bad > self.max_bad_share * self.total:
+            raise errors.TooManyBad(
+                f"{bad} of {self.total} clips cannot be read, more than "
+                f"data.max_bad_share={self.max_bad_share:g}; the last: {error}"
+            ) from error
         if self.on_bad == "error":
             raise error
         if self.on_bad == "skip":
@@ -91,26 +100,20 @@ class Reader:
 
     @property
     def bad(self) -> list[tuple[str, str]]:
-        """(video id, reason) of every clip in quarantine."""
-        return [(name, str(error)) for (name, _), error in self._bad.items()]
+        """(video id, reason) of every clip in quarantine that was asked for."""
+        return [(key[0], str(self._bad[key])) for key in sorted(self._met)]
 
     def _put_away(self, key: tuple[str, str], error: errors.VideoError):
         with self._lock:
             if key in self._bad:  # another thread met it too
                 return
             self._bad[key] = error
-            if self.quarantine:
+            if self.quarantine and not isinstance(error, errors.Unreadable | errors.Changed):
                 line = dict(zip(("video_id", "content_hash"), key, strict=True))
                 line |= {"error": type(error).__name__, "reason": str(error)}
                 self.quarantine.parent.mkdir(parents=True, exist_ok=True)
                 with open(self.quarantine, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
-            share = len(self._bad) / max(self.total, 1)
-        if self.on_bad != "error" and share > self.max_bad_share:
-            raise errors.TooManyBad(
-                f"{len(self._bad)} of {self.total} clips cannot be read, more than "
-                f"data.max_bad_share={self.max_bad_share:g}; the last: {error}"
-            ) from error
+                    file.write("\n" + json.dumps(line) + "\n")  # a line cut off stays alone
 
     def close(self):
         self._children.close()
@@ -129,6 +132,8 @@ def _sides(source: Source) -> tuple[int, int]:
 def _read(file: Path) -> dict[tuple[str, str], errors.VideoError]:
     found = {}
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.endswith("}"):  # empty, or cut off while it was written
+            continue
         try:
             fields = json.loads(line)
             kind = getattr(errors, fields["error"])

@@ -8,6 +8,7 @@ another name and renamed, so a reader never sees half a file.
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ import numpy as np
 
 from vjax.video.decode import MIN_FRAMES, STORE_SIZE, decode_cut
 from vjax.video.errors import VideoError
-from vjax.video.frames import Clip, FrameTable, content_hash, video_id
+from vjax.video.frames import Clip, FrameTable, video_id
+from vjax.video.probe import hash_of
 from vjax.video.supervise import DEADLINE_S, Children
 
 VERSION = 3  # of what decoding makes of a file; a higher one leaves older stores unread
@@ -187,13 +189,15 @@ class ClipStore:
 
     def _known(self, path: Path, root, options: dict, keys: dict[Path, list[str]]) -> bool:
         try:
+            if not stat.S_ISREG(path.stat().st_mode):
+                return False  # reading it, in a child, says what it is
             keys[path] = json.loads(self._source(path, root, options).read_text())
-        except FileNotFoundError:
+        except (OSError, VideoError):
             return False
         return True
 
     def _source(self, path: Path, root, options: dict) -> Path:
-        name = _digest(content_hash(path), video_id(path, root), *sorted(options.items()))
+        name = _digest(hash_of(path), video_id(path, root), *sorted(options.items()))
         return self.directory / "sources" / f"{name}.json"
 
     def _file(self, key: str, suffix: str) -> Path:

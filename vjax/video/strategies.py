@@ -67,15 +67,15 @@ def choose(
 ) -> np.ndarray:
     """Rows of the frames that are shown.
 
-    A clip shorter than what is asked for gives all its frames to `fps` and `stride`, and the same
-    ones more than once to the others, whose number is fixed.
+    A clip shorter than what is asked for gives `fps` and `stride` fewer frames (`fps` in whole
+    multiples), and the others, whose number is fixed, the same ones more than once.
 
     Args:
         rule: the rule.
         times: float64 [T], presentation times in seconds, ascending (`FrameTable.time`).
         motion: int [T-1], motion curve; `motion` needs it.
         rng: training draws with it; None is the fixed choice of evaluation and chat.
-        budget: most frames that this sample may have, or a function of `times` that says so.
+        budget: most frames of each view of this sample, or a function of `times` that says so.
 
     Returns:
         int64 [V, N], ascending along N; V is 1 but for `views`.
@@ -88,15 +88,15 @@ def choose(
     if T < 1:
         raise TooFewFrames("0 frames to choose from; the file is empty or was cut to nothing")
     most = budget(times) if callable(budget) else budget
-    most = rule.max_frames if most is None else int(most)
-    if most < 1:
+    if most is not None and most < 1:
         raise TooFewFrames(f"a budget of {most} frames; at least 1 is needed")
-    n = min(rule.frames, most)
+    n = rule.frames if most is None else min(rule.frames, int(most))
+    top = rule.max_frames if most is None else min(rule.max_frames, int(most))
     if rule.kind == "fps":
-        rows = _at_rate(rule, times, min(most, rule.max_frames))
+        rows = _at_rate(rule, times, top)
     elif rule.kind == "stride":
         rows = np.arange(_start(rng, min(rule.stride, T)), T, rule.stride)
-        rows = rows[: min(most, rule.max_frames)]
+        rows = rows[:top]
     elif rule.kind == "uniform":
         rows = np.arange(n) * T // n
     elif rule.kind == "segments":
