@@ -56,9 +56,18 @@ REASONS = {
 }
 
 
-def test_index_tells_what_there_is_and_what_it_costs(job, tmp_path):
+def test_index_tells_what_there_is_and_what_it_costs(job, corpus, tmp_path):
+    (corpus / "notes.txt").touch()
     said = job("index", "--config.index.motion=true")
-    for part in ("3 files below", "2 to 4 s", "64 x 48", "h264", "CPU-seconds an epoch", "cores"):
+    for part in (
+        "3 files below",
+        "2 to 4 s",
+        "64 x 48",
+        "h264",
+        "CPU-seconds an epoch",
+        "cores",
+        "1 .txt",
+    ):
         assert part in said, said
     (file,) = (tmp_path / "cache" / "vjax" / "index").glob("corpus-*.parquet")
     assert str(file) in said

@@ -10,7 +10,7 @@ import numpy as np
 from vjax.config import Config, cache_root
 from vjax.console import UserError, progress, say, table
 from vjax.jobs._corpus import real_files, resize_of
-from vjax.video import cost
+from vjax.video import cost, folder
 from vjax.video.errors import VideoError
 from vjax.video.index import Index, Row, build, parts_of
 from vjax.video.supervise import Children
@@ -33,6 +33,10 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
         shutil.rmtree(parts_of(file), ignore_errors=True)
     index = open_index(config, root, paths, file)
     say(f"index: {file}, {len(index)} files below {root}")
+    if config.data.source == "folder" and (others := folder.scan(root)[1]):
+        say(
+            f"passed over: {others.total()} files that are no videos by name ({folder.told(others)})"
+        )
     rows = index.rows()
     if rows:
         say(_lengths(rows))
