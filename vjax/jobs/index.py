@@ -34,9 +34,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     index = open_index(config, root, paths, file)
     say(f"index: {file}, {len(index)} files below {root}")
     if config.data.source == "folder" and (others := folder.scan(root)[1]):
-        say(
-            f"passed over: {others.total()} files that are no videos by name ({folder.told(others)})"
-        )
+        say(f"passed over, no videos by name: {others.total()} files ({folder.told(others)})")
     rows = index.rows()
     if rows:
         say(_lengths(rows))
