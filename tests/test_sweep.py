@@ -88,6 +88,14 @@ def test_every_run_has_its_workdir_and_a_row(sweep, runs, capsys):
     assert {row[4] for row in rows} == {"(+0.050)"}
 
 
+def test_the_page_has_every_run_and_means_over_seeds(sweep, runs, tmp_path):
+    assert sweep.main([*GRID, "--out=page.md", "--title=Ranks"]) == 0
+    text = (tmp_path / "page.md").read_text()
+    assert text.startswith("# Ranks\n") and "--config.lora.rank=8,16" in text
+    assert "| 8 | 1 | 0.080 |" in text and "| 16 | 0 | 0.160 |" in text
+    assert "| 16 | 0.160 (0.160, 0.160) |" in text
+
+
 def test_finished_runs_are_not_run_again(sweep, runs):
     sweep.main(GRID)
     runs.clear()
