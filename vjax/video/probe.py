@@ -129,7 +129,8 @@ def _probe(path: Path, root: str | Path | None) -> Source:
         timed = None not in shown and bool(shown)
         order = np.argsort(pts, kind="stable") if timed else slice(None)
         in_order = timed and bool((np.diff(pts) >= 0).all())
-        width, height, rotation = _picture(path)
+        reorders = bool(stream.codec_context.has_b_frames)
+        width, height, rotation = _picture(container, stream, path)
         source = Source(
             path,
             video_id(path, root),
@@ -139,9 +140,7 @@ def _probe(path: Path, root: str | Path | None) -> Source:
             np.sort(np.array(keys if timed else [], np.int64)),
             sizes[order],
             duration=_duration(pts[order], max(ends)) * float(stream.time_base) if timed else 0.0,
-            counted=not timed
-            or container.format.name == "avi"
-            or (in_order and bool(stream.codec_context.has_b_frames)),
+            counted=not timed or container.format.name == "avi" or (in_order and reorders),
             width=width,
             height=height,
             rotation=rotation,
@@ -188,13 +187,20 @@ def _kind(mode: int) -> str:
     return next((kind for test, kind in kinds.items() if test(mode)), "device")
 
 
-def _picture(path: Path) -> tuple[int, int, int]:
+def _first_again(container, stream) -> av.VideoFrame | None:
+    """The first picture of a container that was read to its end; None where that cannot be had."""
+    with contextlib.suppress(av.error.FFmpegError):
+        container.seek(stream.start_time or 0, stream=stream)
+        return next(container.decode(stream), None)
+
+
+def _picture(container, stream, path: Path) -> tuple[int, int, int]:
     """Width, height and rotation of the first picture: nothing but a picture tells the last."""
     try:
-        with open_video(path) as container:  # anew: not everything can be sought
-            stream = video_stream(container, path)
-            stream.thread_type = "NONE"
-            frame = next(container.decode(stream), None)
+        frame = _first_again(container, stream)
+        if frame is None:  # not everything can be sought
+            with open_video(path) as container:
+                frame = next(container.decode(video_stream(container, path)), None)
     except av.error.FFmpegError as error:
         raise errors.TruncatedVideo(
             f"{path}: its first picture cannot be decoded ({error.strerror}); "
