@@ -63,8 +63,8 @@ def get_config(arg: str = ""):
 def tiny(config):
     # counting is learnt first, and teaches which letter a numeral has; localization needs most
     config.fragments.weights.counting = 0.5
-    config.fragments.weights.consistency = 0.8
-    config.fragments.weights.localization = 3.0
+    config.fragments.weights.consistency = 1.1
+    config.fragments.weights.localization = 2.8
     config.fragments.weights.disorder = 0.6
     config.fragments.weights.rearrangement = 0.4
     config.data.procedural_clips = 400
