@@ -240,8 +240,11 @@ def open_video(path: Path):
 def video_stream(container, path: Path):
     """The first stream of moving pictures; `NoVideoStream` where there is none."""
     for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:  # the cover of a music file
-            return stream
+        if stream.disposition & Disposition.attached_pic:  # the cover of a music file
+            continue
+        if stream.codec_context is None:
+            raise errors.NoVideoStream(f"{path}: no decoder for its pictures; write it in another")
+        return stream
     kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
     raise errors.NoVideoStream(f"{path}: holds {kinds}, no moving pictures; remove it")
 
