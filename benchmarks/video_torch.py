@@ -11,6 +11,7 @@ import cv2
 import decord
 import numpy as np
 import torch
+from processes import seconds_of
 
 
 class Clips(torch.utils.data.Dataset):
@@ -39,23 +40,14 @@ def main(frames: int, side: int, workers: int):
         Clips(paths, frames, side), batch_size=None, num_workers=workers, persistent_workers=True
     )
     sum(1 for _ in loader)  # starts the workers and warms the files: not counted
+    pids = [worker.pid for worker in loader._iterator._workers]
     print("ready", flush=True)
     for _ in sys.stdin:
-        start, cpu = time.perf_counter(), seconds_of(loader)
+        start, cpu = time.perf_counter(), seconds_of(pids)
         count = sum(1 for _ in loader)
         spent = time.perf_counter() - start
-        answer = {"seconds": spent, "cpu": seconds_of(loader) - cpu, "clips": count}
+        answer = {"seconds": spent, "cpu": seconds_of(pids) - cpu, "clips": count}
         print(json.dumps(answer), flush=True)
-
-
-def seconds_of(loader) -> float:
-    """CPU-seconds of this process and of the loader's workers so far."""
-    total = time.process_time()
-    for worker in loader._iterator._workers:
-        with open(f"/proc/{worker.pid}/stat") as file:
-            fields = file.read().rpartition(")")[2].split()
-        total += (int(fields[11]) + int(fields[12])) / 100
-    return total
 
 
 if __name__ == "__main__":

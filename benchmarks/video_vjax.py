@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 from absl import flags
+from processes import seconds_of
 from video_floor import raw_walk
 
 from vjax.data.pipeline import batches
@@ -30,7 +31,7 @@ def loader(sources: list[Source], frames: int, side: int, workers: int, resize: 
         stream = batches(clip, 0, len(sources), threads=workers + 1, ahead=2 * workers)
         return sum(1 for _ in stream)
 
-    return one_pass, lambda: _seconds_of(reader._children)
+    return one_pass, lambda: seconds_of(reader._children.pids)
 
 
 def floor(sources: list[Source], frames: int, side: int, workers: int):
@@ -42,7 +43,7 @@ def floor(sources: list[Source], frames: int, side: int, workers: int):
     def one_pass() -> int:
         return sum(count for _, count in children.map(raw_walk, shares))
 
-    return one_pass, lambda: _seconds_of(children)
+    return one_pass, lambda: seconds_of(children.pids)
 
 
 def _groups(source: Source, frames: int) -> tuple[list[int], list[list[int]]]:
@@ -50,16 +51,6 @@ def _groups(source: Source, frames: int) -> tuple[list[int], list[list[int]]]:
     group = np.searchsorted(source.keys, pts, "right") - 1
     kept = np.unique(group)
     return source.keys[kept].tolist(), [pts[group == g].tolist() for g in kept]
-
-
-def _seconds_of(children: Children) -> float:
-    """CPU-seconds of this process and of its children so far."""
-    total = time.process_time()
-    for pid in children.pids:
-        with open(f"/proc/{pid}/stat") as file:
-            fields = file.read().rpartition(")")[2].split()
-        total += (int(fields[11]) + int(fields[12])) / 100
-    return total
 
 
 def main(kind: str, frames: str, side: str, workers: str):

@@ -9,7 +9,7 @@ from vjax.fragments import Record, render
 from vjax.fragments.common import MCQ_INSTRUCTION, lettered
 from vjax.fragments.record import LETTERS
 from vjax.prompts import Prompt
-from vjax.video.frames import Clip
+from vjax.video.frames import Clip, on_screen
 from vjax.video.rng import philox
 from vjax.video.world import questions
 from vjax.video.world.scene import Scene
@@ -70,7 +70,7 @@ def rows_at_fps(time: np.ndarray, fps: float, most: int, start: float = 0.0) -> 
     """Rows of the frames on screen at start, start + 1/fps, ... seconds, at most `most`."""
     wanted = time[0] + start + np.arange(most) / fps
     wanted = wanted[wanted <= time[-1] + 1e-6]
-    return (np.searchsorted(time, wanted + 1e-6, side="right") - 1).tolist()
+    return on_screen(time, wanted).tolist()
 
 
 def scene_prompt(

@@ -15,6 +15,8 @@ from typing import Protocol
 
 import numpy as np
 
+from vjax.video.files import written_whole
+
 _CHUNK = 1 << 22
 _GROUPS = 4  # of Parquet rows held at a time
 _BLANKS = re.compile(r"[ \t\r\n]*")
@@ -130,15 +132,9 @@ def _as_lines(path: Path, cache: Path) -> Path:
     name = hashlib.blake2b(json.dumps(key).encode(), digest_size=16).hexdigest()
     lines = cache / f"{path.stem}-{name}.jsonl"
     if not lines.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = lines.with_name(f"{lines.name}.{os.getpid()}.partial")
-        try:
-            with open(partial, "w", encoding="utf-8") as file:
-                for row in _array(path):
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            os.replace(partial, lines)
-        finally:
-            partial.unlink(missing_ok=True)
+        with written_whole(lines) as partial, open(partial, "w", encoding="utf-8") as file:
+            for row in _array(path):
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
     return lines
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from vjax.console import UserError, progress, say
 from vjax.packages import Unavailable
 from vjax.video import clips as sample_clips
 from vjax.video.errors import VideoError
-from vjax.video.folder import list_videos
+from vjax.video.folder import scan
 from vjax.video.frames import Clip
 from vjax.video.rng import philox
 from vjax.video.store import ClipStore, Drop
@@ -126,8 +127,8 @@ def resize_of(config: Config) -> str:
     return json.loads(file.read_text())["resize"] if file.exists() else "reference"
 
 
-def real_files(config: Config) -> tuple[Path, list[Path]]:
-    """The corpus folder and its videos, for jobs that only look at files.
+def real_files(config: Config) -> tuple[Path, list[Path], Counter[str]]:
+    """The corpus folder, its videos, and the suffixes of what is passed over there.
 
     Raises:
       UserError: as `prepare`, or a config of procedural clips alone.
@@ -137,9 +138,9 @@ def real_files(config: Config) -> tuple[Path, list[Path]]:
             "data.source=procedural has no files; name a folder, --config.data.clips=DIR"
         )
     if config.data.source == "sample":
-        return cache_root() / "clips", [item.path for item in _samples()]
+        return cache_root() / "clips", [item.path for item in _samples()], Counter()
     try:
-        return Path(config.data.clips), list_videos(config.data.clips)
+        return Path(config.data.clips), *scan(config.data.clips)
     except FileNotFoundError as error:
         raise UserError(f"--config.data.clips: {error}") from error
 
@@ -165,7 +166,7 @@ def _real(config: Config, corpus: Corpus, build: Callable):
             credit = f"{item.clip.name} ({item.clip.licence})"
             corpus.credits[item.path.relative_to(root).as_posix()] = (credit, item.clip.showable)
     else:
-        root, paths = real_files(config)
+        root, paths, _ = real_files(config)
         if len(paths) < 2:
             raise UserError(f"{root}: {len(paths)} video; at least 2 are needed, to hold one out")
         order = philox("heldout", config.seed).permutation(len(paths))

@@ -21,7 +21,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
       UserError: the corpus is not usable as the config stands: a bad file with
         data.on_bad_clip=error, or more of them than data.max_bad_share.
     """
-    root, paths = real_files(config)
+    root, paths, _ = real_files(config)
     lines: dict[int, dict] = {}
     calls = [(path, root, config.index.decode) for path in paths]
     with (

@@ -10,8 +10,9 @@ import numpy as np
 from vjax.config import Config, cache_root
 from vjax.console import UserError, progress, say, table
 from vjax.jobs._corpus import real_files, resize_of
-from vjax.video import cost, folder
+from vjax.video import cost
 from vjax.video.errors import VideoError
+from vjax.video.folder import told
 from vjax.video.index import Index, Row, build, parts_of
 from vjax.video.supervise import Children
 
@@ -26,15 +27,15 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     Raises:
       UserError: no videos, or an index that cannot be read.
     """
-    root, paths = real_files(config)
+    root, paths, others = real_files(config)
     file = index_file(config, root)
     if fresh:
         file.unlink(missing_ok=True)
         shutil.rmtree(parts_of(file), ignore_errors=True)
     index = open_index(config, root, paths, file)
     say(f"index: {file}, {len(index)} files below {root}")
-    if config.data.source == "folder" and (others := folder.scan(root)[1]):
-        say(f"passed over, no videos by name: {others.total()} files ({folder.told(others)})")
+    if others:
+        say(f"passed over, no videos by name: {others.total()} files ({told(others)})")
     rows = index.rows()
     if rows:
         say(_lengths(rows))
@@ -117,7 +118,7 @@ def _longest_group(source) -> int:
 
 def _cost(config: Config, rows: list[Row]) -> str:
     """CPU-seconds of an epoch, from a few files decoded here and the index of all."""
-    options, data = config.index, config.data
+    options, size, resize = config.index, config.data.store_size, resize_of(config)
     by_work = sorted(rows, key=lambda row: _pixels(row, len(row.source.pts)))
     tried = [by_work[n] for n in cost.evenly(len(rows), TRIED)]
     picks = {
@@ -131,7 +132,6 @@ def _cost(config: Config, rows: list[Row]) -> str:
             for row in tried:
                 chosen = list(pick(len(row.source.pts)))[:LONGEST]
                 try:
-                    size, resize = data.store_size, resize_of(config)
                     spent += child.call(cost.seconds_of, row.source, chosen, size, resize)
                 except VideoError:
                     continue  # training will say so; here it tells nothing about the others

@@ -18,7 +18,7 @@ from vjax.video import errors, images
 from vjax.video.frames import Clip, FrameTable, Window, milliseconds
 from vjax.video.motion import change, shot_cuts
 from vjax.video.probe import Source, open_video, probe, video_stream
-from vjax.video.shape import Shaper, quarters
+from vjax.video.shape import Shaper, upright
 from vjax.video.supervise import beat
 from vjax.video.windows import cut_windows
 
@@ -183,13 +183,11 @@ def walk(
         if window is not None and milliseconds(time) >= window[1]:
             return
         if window is None or milliseconds(time) >= window[0]:
-            turns = quarters(frame)
-            sides = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
             rgb, luma = shaper.rgb(frame), shaper.luma(frame)
             grey = shaper.grey(frame) if signal == "ssim" else luma
             moved = 0 if before is None else _moved(source, before, grey, signal)
             before = grey
-            yield Frame(index, time, rgb, luma, moved, *sides, 90 * turns)
+            yield Frame(index, time, rgb, luma, moved, *upright(frame))
         if index + 1 == stop:  # do not decode one frame more to see that the window is over
             return
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vjax.video import errors
 from vjax.video.supervise import beat
 
 Window = tuple[int, int]  # [start, end) in whole milliseconds of the file's own clock
@@ -60,13 +61,18 @@ class Clip:
     group: str
 
 
-def content_hash(path: str | Path) -> str:
-    """BLAKE2b-128 of the file's bytes as 32 hex digits."""
+def content_hash(*paths: str | Path) -> str:
+    """BLAKE2b-128 of the files' bytes, one after another, as 32 hex digits.
+
+    Raises:
+        Unreadable: a file that the system does not give.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-            beat()
+    for path in paths:
+        with errors.reading(path), open(path, "rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+                beat()
     return digest.hexdigest()
 
 
@@ -88,3 +94,16 @@ def milliseconds(time: np.ndarray | float) -> np.ndarray:
     The half microsecond keeps a time such as 0.57 s, which no float64 holds exactly, at 570 ms.
     """
     return np.floor(np.asarray(time, np.float64) * 1000 + 5e-4).astype(np.int64)
+
+
+def on_screen(time: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Rows of the frames shown at given times: the last that began by then, to a microsecond.
+
+    Args:
+        time: float64 [I], presentation times in seconds, ascending (`FrameTable.time`).
+        wanted: float64 [n], seconds; before the first frame the row is -1.
+
+    Returns:
+        int64 [n].
+    """
+    return np.searchsorted(time, wanted + 1e-6, side="right") - 1

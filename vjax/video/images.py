@@ -7,7 +7,6 @@ The list is a JSON file named `frames.json` or `NAME.frames.json`:
   {"times": [0.0, 0.4], "frames": ["a.jpg", "b.jpg"]}    with a time in seconds each
 """
 
-import hashlib
 import json
 import re
 from fractions import Fraction
@@ -17,7 +16,6 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vjax.video import errors
-from vjax.video.supervise import beat
 
 LIST = "frames.json"
 IMAGES = frozenset(".bmp .jpeg .jpg .png .tif .tiff .webp".split())
@@ -92,16 +90,6 @@ def load(path: Path) -> np.ndarray:
             return np.asarray(image.convert("RGB"))
     except Exception as error:  # Pillow's decoders raise whatever the damage makes them
         raise errors.TruncatedVideo(f"{path}: no image that can be read ({error})") from error
-
-
-def hash_of(paths: list[Path]) -> str:
-    """BLAKE2b-128 of all the files' bytes, one after the other, hex."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in paths:
-        with errors.reading(path):
-            digest.update(path.read_bytes())
-        beat()
-    return digest.hexdigest()
 
 
 def _natural(name: str) -> list:

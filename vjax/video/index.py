@@ -8,7 +8,6 @@ pass goes on where it was; a second process waits for the first.
 import contextlib
 import dataclasses
 import fcntl
-import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 
 from vjax.video import errors
 from vjax.video.decode import motion_of, with_times
+from vjax.video.files import written_whole
 from vjax.video.frames import video_id
 from vjax.video.images import is_list, read_list
 from vjax.video.probe import Source, probe
@@ -157,7 +157,9 @@ def build(
             if fresh:
                 _write(parts / f"{number:06}.parquet", _table(fresh))
             raise
-        _join(file, parts, fresh, {_written(name) for name in named})
+        wanted = {_written(name) for name in named}
+        if fresh or parts.exists() or known.keys() != wanted or not file.exists():
+            _join(file, parts, fresh, wanted)
     return Index(file, root)
 
 
@@ -264,13 +266,11 @@ def _stat(path: Path) -> tuple[int, int]:
 def _join(file: Path, parts: Path, fresh: list[dict], wanted: set[str]):
     """Merges the index, its parts and the last rows; later ones replace earlier ones."""
     older = _read(file) if file.exists() else _table([])
-    tables = [older, *map(_read, sorted(parts.glob("*.parquet"))), _table(fresh)]
-    if len(tables) > 2 or fresh or set(older["path"].to_pylist()) != wanted or not file.exists():
-        merged = pa.concat_tables(tables)
-        last = {name: n for n, name in enumerate(merged["path"].to_pylist()) if name in wanted}
-        if last.keys() != wanted:
-            raise RuntimeError(f"{file}: rows of {sorted(wanted - last.keys())[:3]} were lost")
-        _write(file, merged.take(pa.array([last[name] for name in sorted(last)], pa.int64())))
+    merged = pa.concat_tables([older, *map(_read, sorted(parts.glob("*.parquet"))), _table(fresh)])
+    last = {name: n for n, name in enumerate(merged["path"].to_pylist()) if name in wanted}
+    if last.keys() != wanted:
+        raise RuntimeError(f"{file}: rows of {sorted(wanted - last.keys())[:3]} were lost")
+    _write(file, merged.take(pa.array([last[name] for name in sorted(last)], pa.int64())))
     shutil.rmtree(parts, ignore_errors=True)
 
 
@@ -289,10 +289,5 @@ def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def _write(file: Path, table: pa.Table):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    try:
+    with written_whole(file) as partial:
         pq.write_table(table.replace_schema_metadata(SCHEMA.metadata), partial, compression="zstd")
-        os.replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)

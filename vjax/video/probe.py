@@ -13,6 +13,7 @@ from av.stream import Disposition
 
 from vjax.video import errors, images
 from vjax.video.frames import content_hash, video_id
+from vjax.video.shape import upright
 from vjax.video.supervise import beat
 
 _TEXT_FORMATS = {"tty", "hls", "dash", "concat", "sdp"}  # FFmpeg opens text as these
@@ -90,10 +91,8 @@ def hash_of(path: Path) -> str:
     Raises:
         VideoError: a list that is none, or names images that are not there.
     """
-    if not images.is_list(path):
-        return content_hash(path)
-    names, _ = images.read_list(path)
-    return images.hash_of([path, *(path.parent / name for name in names)])
+    names = images.read_list(path)[0] if images.is_list(path) else ()
+    return content_hash(path, *(path.parent / name for name in names))
 
 
 def _probe(path: Path, root: str | Path | None) -> Source:
@@ -159,7 +158,7 @@ def _images(path: Path, root: str | Path | None) -> Source:
     return Source(
         path,
         video_id(path, root),
-        hash_of(path),
+        content_hash(path, *files),
         pts,
         images.TIME_BASE,
         keys=pts,
@@ -210,9 +209,7 @@ def _picture(container, stream, path: Path) -> tuple[int, int, int]:
         raise errors.TruncatedVideo(
             f"{path}: no picture can be decoded; fetch it again or remove it"
         )
-    rotation = 90 * (round(frame.rotation / 90) % 4)
-    sides = (frame.width, frame.height)
-    return *(sides[::-1] if rotation % 180 else sides), rotation
+    return upright(frame)
 
 
 def open_video(path: Path):

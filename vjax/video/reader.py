@@ -95,7 +95,9 @@ class Reader:
             raise error
         if self.on_bad == "skip":
             return None
-        height, width = (size, size) if isinstance(size, int) else size or _sides(source)
+        height, width = (
+            (size, size) if isinstance(size, int) else size or (source.height, source.width)
+        )
         return np.zeros((len(rows), height, width, 3), np.uint8)
 
     @property
@@ -123,10 +125,6 @@ class Reader:
 
     def __exit__(self, *_):
         self.close()
-
-
-def _sides(source: Source) -> tuple[int, int]:
-    return source.height, source.width
 
 
 def _read(file: Path) -> dict[tuple[str, str], errors.VideoError]:

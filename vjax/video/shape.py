@@ -84,3 +84,10 @@ class Shaper:
 def quarters(frame: av.VideoFrame) -> int:
     """Quarter turns counter-clockwise that make a picture upright."""
     return round(frame.rotation / 90) % 4
+
+
+def upright(frame: av.VideoFrame) -> tuple[int, int, int]:
+    """Width and height once it is upright, and the degrees counter-clockwise that make it so."""
+    turns = quarters(frame)
+    sides = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
+    return *sides, 90 * turns

@@ -7,7 +7,6 @@ another name and renamed, so a reader never sees half a file.
 
 import hashlib
 import json
-import os
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 
 from vjax.video.decode import MIN_FRAMES, STORE_SIZE, decode_cut
 from vjax.video.errors import VideoError
+from vjax.video.files import written_whole
 from vjax.video.frames import Clip, FrameTable, video_id
 from vjax.video.probe import hash_of
 from vjax.video.supervise import DEADLINE_S, Children
@@ -77,7 +77,8 @@ class ClipStore:
             motion=clip.motion.tolist(),
             group=clip.group,
         )
-        _write(self._file(key, ".npy"), lambda file: np.save(file, clip.frames))
+        with written_whole(self._file(key, ".npy")) as partial, open(partial, "wb") as file:
+            np.save(file, clip.frames)  # to a file: given a path it would add a suffix
         _write_json(self._file(key, ".json"), fields)  # last: it says that the pixels are there
         return key
 
@@ -218,15 +219,5 @@ def _digest(*parts) -> str:
 
 
 def _write_json(path: Path, value) -> None:
-    _write(path, lambda file: file.write(json.dumps(value).encode()))
-
-
-def _write(path: Path, write: Callable) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            write(file)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(value))

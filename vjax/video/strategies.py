@@ -10,6 +10,7 @@ import numpy as np
 
 from vjax.video import sampling
 from vjax.video.errors import TooFewFrames
+from vjax.video.frames import on_screen
 
 KINDS = ("uniform", "fps", "stride", "segments", "window", "views", "motion")
 
@@ -95,7 +96,8 @@ def choose(
     if rule.kind == "fps":
         rows = _at_rate(rule, times, top)
     elif rule.kind == "stride":
-        rows = np.arange(_start(rng, min(rule.stride, T)), T, rule.stride)
+        start = 0 if rng is None else int(rng.integers(min(rule.stride, T)))
+        rows = np.arange(start, T, rule.stride)
         rows = rows[:top]
     elif rule.kind == "uniform":
         rows = np.arange(n) * T // n
@@ -125,7 +127,7 @@ def _at_rate(rule: Sampling, times: np.ndarray, most: int) -> np.ndarray:
     if n < 1:
         raise TooFewFrames(f"{T} frames, at most {most} allowed, in multiples of {rule.multiple}")
     wanted = times[0] + np.arange(n) * (duration / n)
-    return np.searchsorted(times, wanted + 1e-6, side="right") - 1
+    return on_screen(times, wanted)
 
 
 def _windows(rule: Sampling, T: int, n: int, rng: np.random.Generator | None) -> np.ndarray:
@@ -139,7 +141,3 @@ def _windows(rule: Sampling, T: int, n: int, rng: np.random.Generator | None) ->
     else:
         starts = np.rint(np.linspace(0, last, count)).astype(np.int64)
     return np.minimum(starts[:, None] + np.arange(n) * rule.stride, T - 1)
-
-
-def _start(rng: np.random.Generator | None, places: int) -> int:
-    return 0 if rng is None else int(rng.integers(places))
