@@ -44,8 +44,8 @@ class Source:
         width, height: upright size in pixels, rotation applied.
         rotation: degrees counter-clockwise that make a picture upright: 0, 90, 180 or 270.
         codec: FFmpeg's name of the codec.
-        container: FFmpeg's name of the container format; `images` for a list of images.
-        images: of such a list, paths relative to its folder, in the order of `pts`.
+        container: FFmpeg's name of the container format; `images` for images, one or a list.
+        images: of these, paths relative to the folder, in the order of `pts`.
         bytes: size of the file, by which a later reader sees that it is still the same.
     """
 
@@ -101,8 +101,10 @@ def _probe(path: Path, root: str | Path | None) -> Source:
         raise errors.NotAVideo(f"{path}: a {_kind(found.st_mode)}, no file; remove it")
     if found.st_size == 0:
         raise errors.EmptyFile(f"{path}: 0 bytes; fetch it again or remove it")
+    if images.is_image(path):
+        return _images(path, root, (path.name,), np.zeros(1, np.int64))
     if images.is_list(path):
-        return _images(path, root)
+        return _images(path, root, *images.read_list(path))
     with open_video(path) as container:
         stream = video_stream(container, path)
         packets, corrupt, shown, keys, sizes, ends = 0, 0, [], [], [], []
@@ -151,14 +153,13 @@ def _probe(path: Path, root: str | Path | None) -> Source:
     return source
 
 
-def _images(path: Path, root: str | Path | None) -> Source:
-    names, pts = images.read_list(path)
+def _images(path: Path, root, names: tuple[str, ...], pts: np.ndarray) -> Source:
     files = [path.parent / name for name in names]
     height, width, _ = images.load(files[0]).shape
     return Source(
         path,
         video_id(path, root),
-        content_hash(path, *files),
+        hash_of(path),
         pts,
         images.TIME_BASE,
         keys=pts,

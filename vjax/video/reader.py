@@ -101,6 +101,11 @@ class Reader:
         return np.zeros((len(rows), height, width, 3), np.uint8)
 
     @property
+    def spent(self) -> tuple[int, float, float]:
+        """As `Children.spent`."""
+        return self._children.spent
+
+    @property
     def bad(self) -> list[tuple[str, str]]:
         """(video id, reason) of every clip in quarantine that was asked for."""
         return [(key[0], str(self._bad[key])) for key in sorted(self._met)]
