@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +45,7 @@ class Footage:
         self._begin()
 
     def _begin(self):
+        self._root = os.path.join(os.path.abspath(self.index.root), "")
         self._reader: Reader | None = None
         self._lock = threading.Lock()
 
@@ -63,9 +63,8 @@ class Footage:
             KeyError: a file that is not in the index.
             VideoError: a bad file, or a cut that holds no frame.
         """
-        root = os.path.abspath(self.index.root)
-        name = Path(os.path.abspath(medium.path)).relative_to(root).as_posix()
-        row = self.index.find(name)
+        path = os.path.abspath(medium.path)
+        row = self.index.find(path.removeprefix(self._root))
         source, motion = row.source, row.motion
         times = source.times
         # as on_screen does: a time that seconds cannot hold exactly is inside

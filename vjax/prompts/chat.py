@@ -5,6 +5,7 @@ import datetime
 import functools
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 
 import jinja2
@@ -79,6 +80,8 @@ class Chat:
         self.special = [
             t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special
         ]
+        # one scan of a text, where some tokenizers have hundreds of them
+        self._any_special = re.compile("|".join(map(re.escape, self.special)) or "(?!)")
 
     @classmethod
     def from_folder(
@@ -119,14 +122,24 @@ class Chat:
         laid = self.media.lay(pictures)
         text, spans = self._laid_out(turns, system)
         found = self.tokenizer.encode(text, add_special_tokens=False)
-        tokens = list(found.ids)
-        answer = [any(a < stop and at < b for a, b in spans) for at, stop in found.offsets]
-        if with_answer:
-            reply = self.candidate(turns[-1].answer)
-            tokens += reply
-            answer += [True] * len(reply)
+        reply = self.candidate(turns[-1].answer) if with_answer else []
+        tokens = np.array([*found.ids, *reply])
+        answer = np.arange(len(tokens)) >= len(tokens) - len(reply)
+        if spans:
+            at, stop = np.array(found.offsets).T
+            for a, b in spans:
+                answer[: len(at)] |= (a < stop) & (at < b)
         images = tuple(image for _, frames in pictures for image in frames)
-        return self._expanded(np.asarray(tokens), np.asarray(answer), images, pictures, laid)
+        return self._expanded(tokens, answer, images, pictures, laid)
+
+    def length(self, turns: Prompt | Sequence[Prompt], *, system: str = "") -> int:
+        """Tokens that `encode` makes of it, counted without laying them out; raises as `encode`."""
+        turns, pictures = _shown(turns)
+        text, _ = self._laid_out(turns, system)
+        ids = self._ids(text)
+        self._check_places([i for i in ids if i in self.placeholders], pictures)
+        extra = sum(one.tokens - 1 for one in self.media.lay(pictures))
+        return len(ids) + extra + len(self.candidate(turns[-1].answer))
 
     def arguments(self, turns: Prompt | Sequence[Prompt]) -> dict[str, np.ndarray]:
         """A conversation up to its last answer, as the reference class's forward takes it.
@@ -167,17 +180,13 @@ class Chat:
 
     def _expanded(self, ids, answer, images, pictures, laid) -> Encoded:
         """Every placeholder repeated as often as its picture has tokens."""
-        at = np.flatnonzero(np.isin(ids, [*self.placeholders]))
-        want = [self.media.kinds[kind].token for kind, _ in pictures]
-        if ids[at].tolist() != want:
-            raise ValueError(
-                f"the chat template shows pictures as tokens {ids[at].tolist()}, the prompt has "
-                f"{want}: others, or in another order"
-            )
+        here = np.isin(ids, [*self.placeholders])
+        at = np.flatnonzero(here)
+        self._check_places(ids[at].tolist(), pictures)
         copies = np.ones(len(ids), int)
         copies[at] = [one.tokens for one in laid]
         tokens = np.repeat(ids, copies)
-        shown = np.repeat(np.isin(np.arange(len(ids)), at), copies)
+        shown = np.repeat(here, copies)
         vision = np.full(len(tokens), BARE, np.int32)
         if len(at):
             ends = np.zeros(len(tokens), bool)
@@ -195,6 +204,15 @@ class Chat:
         return Encoded(
             tokens.astype(np.int32), np.repeat(answer, copies).astype(bool), images, vision, rope
         )
+
+    def _check_places(self, found: list[int], pictures: Sequence[Picture]):
+        """That the placeholders found are those of the pictures."""
+        want = [self.media.kinds[kind].token for kind, _ in pictures]
+        if found != want:
+            raise ValueError(
+                f"the chat template shows pictures as tokens {found}, the prompt has {want}: "
+                "others, or in another order"
+            )
 
     def candidate(self, text: str, *, end: bool = True) -> list[int]:
         """Token ids of an answer, with the end of turn; ValueError if it holds a special token."""
@@ -295,8 +313,7 @@ class Chat:
         return self._content(Prompt((("text", text),), (), ""))
 
     def _plain(self, text: str) -> str:
-        found = [token for token in self.special if token in text]
-        if found:
+        if found := self._any_special.search(text):
             raise ValueError(
                 f"text {text!r} holds the special token {found[0]!r}; media come as parts"
             )
