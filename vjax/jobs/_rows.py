@@ -25,6 +25,7 @@ from vjax.data.packing import LEFT_OUT, Plan, choose_buckets, fill
 from vjax.data.pipeline import batches
 from vjax.data.rows import BadFile
 from vjax.data.samples import BadRow
+from vjax.data.sizes import KeptSizes, name_of
 from vjax.data.sources import Conversations
 from vjax.jobs._model import Loaded, dtype_of
 from vjax.jobs.index import open_index
@@ -54,7 +55,7 @@ def make(config: Config, workdir: Path, loaded: Loaded) -> PackedBatches:
             for source, rows, count in zip(sources, data.mixture, held, strict=True)
         ]
         mixture = Mixture(parts, config.seed)
-        index = _index(config, mixture, sources)
+        index, said = _index(config, sources)
         reader = functools.partial(
             Reader,
             len(index),
@@ -77,7 +78,7 @@ def make(config: Config, workdir: Path, loaded: Loaded) -> PackedBatches:
             on_long=data.on_long,
             on_left_out=LeftOut(workdir / "left_out.jsonl", mixture, sources),
         )
-        return _batches(config, examples, loaded)
+        return _batches(config, examples, said, loaded)
     except (BadFile, BadRow) as error:
         raise UserError(f"data.mixture: {error}") from error
 
@@ -93,13 +94,16 @@ def _heldout(sizes: Sequence[int], count: int) -> list[int]:
     return [int(share * size) for size in sizes]
 
 
-def _index(config: Config, mixture: Mixture, sources: Sequence[Conversations]) -> Index:
-    """The index of every file that a row names; all rows are read once, and so checked."""
+def _index(config: Config, sources: Sequence[Conversations]) -> tuple[Index, str]:
+    """The index of every file that a row names, and a hash of all rows, which are checked so."""
     paths: set[str] = set()
+    said = hashlib.blake2b(digest_size=16)
     with progress(total=sum(map(len, sources)), desc="rows", unit="row") as bar:
         for source in sources:
             for n in range(len(source)):
-                paths.update(os.path.abspath(medium.path) for medium in source[n].media)
+                sample = source[n]
+                paths.update(os.path.abspath(medium.path) for medium in sample.media)
+                said.update(repr(sample).encode())
                 bar.update()
     key = json.dumps([str(Path(rows.path).resolve()) for rows in config.data.mixture])
     name = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
@@ -110,7 +114,7 @@ def _index(config: Config, mixture: Mixture, sources: Sequence[Conversations]) -
     files = [Path(path) for path in sorted(paths)]
     index = open_index(dataclasses.replace(config, index=options), root, files, file)
     _refuse_bad(config, index)
-    return index
+    return index, said.hexdigest()
 
 
 def _refuse_bad(config: Config, index: Index):
@@ -158,7 +162,7 @@ class LeftOut:
         self._begin()
 
 
-def _batches(config: Config, examples: Examples, loaded: Loaded) -> PackedBatches:
+def _batches(config: Config, examples: Examples, said: str, loaded: Loaded) -> PackedBatches:
     data, options, mixture = config.data, config.train, examples.mixture
     first = mixture.epoch(0)[: data.window]
     sizes = examples.sizes(first)
@@ -175,8 +179,9 @@ def _batches(config: Config, examples: Examples, loaded: Loaded) -> PackedBatche
         attention=6.0 * loaded.spec.text.width,
     )
     examples = examples.within(length, buckets[-1].pictures)
+    kept = KeptSizes(cache_root() / "sizes" / name_of(examples, said), len(mixture), examples.sizes)
     made = PackedBatches(
-        Plan(mixture.epoch, examples.sizes, buckets, window=data.window, seed=config.seed),
+        Plan(mixture.epoch, kept, buckets, window=data.window, seed=config.seed),
         examples,
         loaded.spec.pad_token_id,
         loaded.video.image_size,
@@ -220,7 +225,7 @@ def heldout_loss(
     if not len(numbers):
         return {}
     plan = Plan(
-        lambda epoch: numbers, made.examples.sizes, made.plan.buckets, window=len(numbers), seed=0
+        lambda epoch: numbers, made.plan.sizes, made.plan.buckets, window=len(numbers), seed=0
     )
     judged = dataclasses.replace(made, plan=plan, training=False)
     total, tokens = 0.0, 0.0

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import functools
+import hashlib
 import json
 import pathlib
 import re
@@ -75,6 +76,7 @@ class Chat:
         except jinja2.TemplateSyntaxError as error:
             raise ValueError(f"the chat template, line {error.lineno}: {error}") from None
         self.names = names or {}
+        self._source = template
         self.position_rule = position_rule
         self.placeholders = {kind.token for kind in media.kinds.values()}
         self.special = [
@@ -98,6 +100,13 @@ class Chat:
         chat = cls(tokenizer_lib.load(folder), template, spec, media, names=names, **options)
         chat.check()
         return chat
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits (blake2b) of everything that tokens depend on."""
+        parts = [self.tokenizer.to_str(), self._source, self.names, repr(self.spec)]
+        parts += [repr(self.media), self.position_rule]
+        return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
     @property
     def patches(self) -> int:
