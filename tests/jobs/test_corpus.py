@@ -1,6 +1,8 @@
 """Clips of a run: a folder with good and bad files, held-out clips, and the procedural ones."""
 
+import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -141,6 +143,24 @@ def test_a_folder_without_videos_is_named(prepare, tmp_path, make, message):
     with pytest.raises(UserError) as error:
         prepare(f"data.clips={root}")
     assert str(root) in str(error.value) and message in str(error.value)
+
+
+@pytest.mark.parametrize("job", ["train", "check", "index"])
+def test_a_folder_that_may_not_be_looked_into_is_named(run, folder, monkeypatch, capsys, job):
+    listed = os.scandir
+
+    def refusing(path):
+        if path == str(folder / "more"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(SystemExit) as stopped:
+        flags = ("--config.data.source=folder", f"--config.data.clips={folder}")
+        run(folder.parent / "run", f"--job={job}", *flags)
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and "Traceback" not in said
+    assert str(folder / "more") in said and "Permission denied" in said
 
 
 @pytest.mark.smoke

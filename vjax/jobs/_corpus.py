@@ -193,6 +193,11 @@ def real_files(config: Config) -> tuple[Path, list[Path], Counter[str]]:
         return Path(config.data.clips), *scan(config.data.clips)
     except FileNotFoundError as error:
         raise UserError(f"--config.data.clips: {error}") from error
+    except OSError as error:
+        raise UserError(
+            f"--config.data.clips: {error.filename}: {error.strerror}; "
+            "make that folder readable, or move it elsewhere"
+        ) from error
 
 
 def by_split(config: Config, root: Path, paths: Sequence[Path]) -> Parts:
