@@ -26,7 +26,7 @@ from vjax.video.images import is_list, read_list
 from vjax.video.probe import Source, probe
 from vjax.video.supervise import DEADLINE_S, Children
 
-VERSION = b"1"  # of the columns and of what probing makes of a file
+VERSION = b"2"  # of the columns and of what probing makes of a file
 PART = 1000  # files between two parts
 
 _LISTS = {"pts": pa.int64(), "keys": pa.int64(), "packet_bytes": pa.int32(), "motion": pa.int64()}

@@ -12,6 +12,7 @@ import numpy as np
 from av.stream import Disposition
 
 from vjax.video import errors, images
+from vjax.video.fields import Fields
 from vjax.video.frames import content_hash, video_id
 from vjax.video.shape import upright
 from vjax.video.supervise import beat
@@ -38,7 +39,8 @@ class Source:
             motion. In file order where `pts` is None.
         counted: the n-th frame out of the decoder belongs to the n-th time, whatever it says: AVI
             stores an order but no times, and so do files whose packets are in order although the
-            codec reorders (MP4 without composition offsets). Such files cannot be sought.
+            codec reorders (MP4 without composition offsets), and so do files with a packet for each
+            field of a frame (`vjax.video.fields`). Such files cannot be sought.
         duration: seconds from the first frame to the end of the last one's time on screen; 0 where
             `pts` is None.
         width, height: upright size in pixels, rotation applied.
@@ -123,7 +125,7 @@ def _probe(path: Path, root: str | Path | None) -> Source:
             np.sort(np.array(found.keys if timed else [], np.int64)),
             sizes[order],
             duration=ticks * float(stream.time_base),
-            counted=counted,
+            counted=counted or found.halves,
             width=width,
             height=height,
             rotation=rotation,
@@ -144,6 +146,7 @@ class _Packets:
         shown, sizes, ends: of each frame that is shown, its time (None where the packet does not
             tell), bytes, and time plus duration.
         keys: times of key frames, those that are not shown included.
+        halves: there are frames whose two fields have a packet each.
     """
 
     number: int = 0
@@ -152,16 +155,25 @@ class _Packets:
     sizes: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
     keys: list[int] = field(default_factory=list)
+    halves: bool = False
 
 
 def _packets(container, stream, path: Path) -> _Packets:
     found, begun = _Packets(), False
+    codec = stream.codec_context
+    fields = Fields(codec.extradata) if codec.name == "h264" else None
     try:
         for packet in container.demux(stream):
             found.number += packet.dts is not None or packet.size > 0  # the last one only flushes
             found.corrupt += packet.is_corrupt
             beat()
             if not packet.size:
+                continue
+            if fields and fields.possible and fields.completes(bytes(packet)):
+                found.halves = True
+                if found.sizes and not packet.is_discard:
+                    found.sizes[-1] += packet.size
+                    found.ends[-1] = max(found.ends[-1], (packet.pts or 0) + (packet.duration or 0))
                 continue
             if packet.is_keyframe:
                 if not begun:  # what comes before the first cannot be decoded
