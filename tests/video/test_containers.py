@@ -4,6 +4,7 @@ The truth is what the test itself wrote, and PyAV's own packets and frames.
 """
 
 import json
+import os
 from fractions import Fraction
 
 import av
@@ -14,9 +15,9 @@ from PIL import Image
 from vjax.video import errors
 from vjax.video.decode import timed_frames
 from vjax.video.folder import list_videos
-from vjax.video.probe import probe
+from vjax.video.probe import hash_of, probe
 from vjax.video.read import read_frames
-from vjax.video.shape import Shaper
+from vjax.video.shape import BICUBIC, Shaper
 
 N, FPS = 24, 10
 
@@ -86,9 +87,9 @@ def videos(tmp_path_factory):
 
 def by_pyav(path):
     """Times in seconds and RGB of every frame, in the order in which they are shown."""
+    flags = dict(format="rgb24", interpolation=BICUBIC, threads=1)  # ours; FFmpeg's are bilinear
     with av.open(str(path)) as container:
-        frames = [(f.time, f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
-    return frames
+        return [(f.time, f.reformat(**flags).to_ndarray()) for f in container.decode(video=0)]
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -115,7 +116,7 @@ def test_times_and_pixels_are_pyavs_own(videos, name):
     if source.container != "avi":  # which stores no times: FFmpeg guesses
         assert [time for time, _ in ours] == pytest.approx([time for time, _ in theirs], abs=1e-6)
     for (_, one), (_, other) in zip(ours, theirs, strict=True):
-        assert np.abs(one.astype(int) - other).max() <= 4  # bicubic chroma, not bilinear
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -280,6 +281,17 @@ def test_images_are_turned_as_their_exif_says(stills, tmp_path):
     exif[0x0112] = 6  # to be turned clockwise
     Image.fromarray(np.rot90(picture(9))).save(path.parent / "a.jpg", exif=exif, quality=95)
     assert np.abs(read_frames(probe(path), [0])[0].astype(int) - picture(9)).mean() < 6
+
+
+def test_a_list_that_names_a_pipe(stills):
+    path = stills({"fps": 1, "frames": ["1.png", "pipe.png"]})
+    os.mkfifo(path.parent / "pipe.png")
+    with pytest.raises(errors.NotAVideo, match=r"pipe\.png: no file"):
+        probe(path)
+    with pytest.raises(errors.NotAVideo, match=r"pipe\.png: no file"):
+        hash_of(path)  # before any child is asked
+    with pytest.raises(errors.TruncatedVideo, match=r"pipe\.png"):
+        probe(stills({"fps": 1, "frames": ["pipe.png"]}))
 
 
 def test_lists_are_found_in_a_corpus(stills, tmp_path):
