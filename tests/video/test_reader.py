@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -127,6 +129,34 @@ def test_threads_share_children(sound):
         for frames in threads.map(lambda _: read.read(sound, [0, 29], size=32), range(24)):
             np.testing.assert_array_equal(frames, expected)
     assert read.counts == {"read": 24}
+
+
+@pytest.mark.parametrize(("frames", "most"), [(4, 1), (2, 2), (1, 4)])
+def test_bytes_in_flight_are_bounded(sound, monkeypatch, frames, most):
+    """Of room for five frames, by four children: calls of 4, 2 or 1 frame at a time."""
+    lock, at_work, seen = threading.Lock(), [], []
+
+    def call(function, source, rows, **_):
+        with lock:
+            at_work.append(len(rows))
+            seen.append(sum(at_work))
+        time.sleep(0.02)
+        with lock:
+            at_work.remove(len(rows))
+        return np.zeros(0)
+
+    with Reader(1, workers=4, in_flight=5 * 32 * 32 * 3) as read, ThreadPoolExecutor(4) as threads:
+        monkeypatch.setattr(read._children, "call", call)
+        list(threads.map(lambda _: read.read(sound, range(frames), size=32), range(20)))
+        assert max(seen) <= most * frames <= 5
+        list(threads.map(lambda _: read.read(sound, range(9), size=32), range(6)))
+    assert max(seen) == 9  # more than there is room for: alone
+
+
+def test_room_is_given_back_after_an_error(broken):
+    with Reader(3, workers=0, on_bad="skip", max_bad_share=1, in_flight=1) as read:
+        for n in range(3):
+            assert read.read(dataclasses.replace(broken, video_id=f"{n}"), [0], size=32) is None
 
 
 def test_a_spoilt_quarantine_file(tmp_path):
