@@ -108,6 +108,15 @@ def test_check_allows_the_share_that_the_config_does(job, corpus):
         job("check", skip, "--config.data.max_bad_share=0.2", f"--workdir={corpus.parent}/v")
 
 
+def test_check_tells_of_a_name_that_is_not_utf8(job, corpus, tmp_path):
+    (corpus / os.fsdecode(b"0\xe9.mp4")).write_bytes((corpus / "a.mp4").read_bytes())
+    said = job("check", "--config.data.on_bad_clip=skip", "--config.data.max_bad_share=0.5")
+    said.encode()  # as a terminal does
+    lines = [json.loads(line) for line in (tmp_path / "w" / "check.jsonl").open()]
+    (bad,) = [line for line in lines if not line["ok"]]
+    assert bad["path"] == r"0\udce9.mp4" and "not UTF-8" in bad["reason"] and bad["path"] in said
+
+
 def test_check_sees_damage_behind_the_packets(job, corpus):
     data = bytearray((corpus / "a.mp4").read_bytes())
     at = data.index(b"mdat") + 4

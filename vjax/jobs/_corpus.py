@@ -15,6 +15,7 @@ from vjax.video import clips as sample_clips
 from vjax.video.errors import VideoError
 from vjax.video.folder import scan
 from vjax.video.frames import Clip
+from vjax.video.probe import written
 from vjax.video.rng import philox
 from vjax.video.store import ClipStore, Drop
 from vjax.video.world import corpus as world
@@ -157,7 +158,7 @@ def judge(config: Config, parts: Parts, bad: Sequence[Drop]):
         raise UserError(f"{count}\nmore than data.max_bad_share={data.max_bad_share:g}")
     names = {drop.path for drop in bad}
     for split, paths in parts.items():
-        if paths and names.issuperset(map(str, paths)):
+        if paths and names.issuperset(written(str(path)) for path in paths):
             raise UserError(f"{count}\nand so all {len(paths)} of the {split} clips are")
 
 

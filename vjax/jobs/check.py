@@ -8,7 +8,7 @@ from vjax.console import progress, say, table
 from vjax.jobs._corpus import SHOWN, by_split, check_policy, decoding, judge, real_files
 from vjax.video.decode import cut
 from vjax.video.errors import VideoError
-from vjax.video.probe import probe
+from vjax.video.probe import probe, written
 from vjax.video.store import Drop
 from vjax.video.supervise import Children
 
@@ -30,7 +30,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
         progress(total=len(paths), desc="check", unit="file") as bar,
     ):
         for n, found in children.map(check_file, calls):
-            name = {"path": paths[n].relative_to(root).as_posix()}
+            name = {"path": written(paths[n].relative_to(root).as_posix())}
             if isinstance(found, VideoError):
                 found = {"ok": False, "error": type(found).__name__, "reason": str(found)}
             lines[n] = name | found
@@ -39,7 +39,11 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     report.write_text("".join(json.dumps(lines[n]) + "\n" for n in sorted(lines)))
     bad = [n for n in sorted(lines) if not lines[n]["ok"]]
     say(f"{len(lines) - len(bad)} of {len(lines)} files are usable; {report} has a line for each")
-    judge(config, parts, [Drop(str(paths[n]), lines[n]["error"], lines[n]["reason"]) for n in bad])
+    drops = [
+        Drop(written(str(paths[n])), lines[n]["error"], lines[n]["reason"])  # as a run lists them
+        for n in bad
+    ]
+    judge(config, parts, drops)
     if bad:
         rows = [tuple(lines[n][key] for key in ("path", "error", "reason")) for n in bad[:SHOWN]]
         more = [(f"and {len(bad) - SHOWN} more", "", "")] if len(bad) > SHOWN else []

@@ -87,6 +87,11 @@ def probe(path: str | Path, root: str | Path | None = None) -> Source:
         return _probe(Path(path), root)
 
 
+def written(text: str) -> str:
+    """Text that files and terminals can hold: of a name that is no UTF-8, the bytes spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def hash_of(path: Path) -> str:
     """`frames.content_hash` of a video; of a list, that of it and its images, one after another.
 
@@ -98,6 +103,8 @@ def hash_of(path: Path) -> str:
 
 
 def _probe(path: Path, root: str | Path | None) -> Source:
+    if (name := str(path)) != written(name):
+        raise errors.NotAVideo(f"{written(name)}: the name is not UTF-8; give it another")
     file = path.stat()
     if not stat.S_ISREG(file.st_mode):
         raise errors.NotAVideo(f"{path}: a {_kind(file.st_mode)}, no file; remove it")
