@@ -30,7 +30,7 @@ REAL = (
 
 
 def read_all(path, rows_seed):
-    """(times, frames asked for, the same frames of a walk) of one file (runs in a child)."""
+    """(times, frames asked for, number and times of a walk's) of one file (runs in a child)."""
     source = with_times(probe(path))
     count = len(source.pts)
     rows = np.random.default_rng(rows_seed).integers(0, count, 4)

@@ -173,8 +173,9 @@ def resident(process: int) -> float:
 
 @pytest.mark.slow
 def test_ten_thousand_clips_leave_no_memory_behind(sound, broken):
-    """Of every ten one is bad; memory of this process and of the children stays where it was."""
-    sources = [dataclasses.replace(broken, video_id="bad")] + [sound] * 9
+    """Of every ten one is bad; memory and open files of this process and of the children stay
+    where they were."""
+    sources, open_files = [dataclasses.replace(broken, video_id="bad")] + [sound] * 9, []
     with (
         Reader(10, workers=2, on_bad="skip", max_bad_share=0.2) as read,
         ThreadPoolExecutor(3) as threads,
@@ -188,7 +189,9 @@ def test_ten_thousand_clips_leave_no_memory_behind(sound, broken):
                         range(n, n + 100),
                     )
                 )
-            return [resident(pid) for pid in (os.getpid(), *sorted(read._children.pids))]
+            pids = (os.getpid(), *sorted(read._children.pids))
+            open_files.append([len(os.listdir(f"/proc/{pid}/fd")) for pid in pids])
+            return [resident(pid) for pid in pids]
 
         go(500)
         before = go(1000)
@@ -196,4 +199,5 @@ def test_ten_thousand_clips_leave_no_memory_behind(sound, broken):
     grown = [round(b - a, 1) for a, b in zip(before, after, strict=True)]
     # one frame kept of each clip would be 1,300 MB; what allocators keep back comes and goes
     assert max(grown) < 40, f"grown by {grown} MB"
+    assert open_files[-1] == open_files[0], open_files
     assert read.counts["read"] == 9000
