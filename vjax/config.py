@@ -86,7 +86,7 @@ class Data:
     source: Literal["sample", "procedural", "folder"] = "sample"
     clips: str = ""  # a folder of videos; makes the source `folder`
     on_bad_clip: Literal["error", "skip", "blank"] = "error"
-    max_bad_share: Share = 0.1  # skipped clips beyond this share stop the run
+    max_bad_share: Share = 0.1  # skipped files beyond this share of all stop the run
     procedural_clips: Count = 300  # for training
     procedural_share: Share = 0.5  # of training items
     procedural_eval_clips: Count = 160

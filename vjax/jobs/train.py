@@ -1,6 +1,7 @@
 """The main job: clips, suites, before, SF2T training, after, results.json and report.html."""
 
 import dataclasses
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from vjax.jobs import _corpus, _model, _rehearsal, _rows, _scores, _suites
 from vjax.jobs._fit import fit, make_tools
 from vjax.train.metrics import read_metrics
 from vjax.video.errors import VideoError
+from vjax.video.files import written_whole
 
 
 class Clock:
@@ -95,7 +97,13 @@ def _on_rows(config: Config, workdir: Path, loaded: _model.Loaded, tools: tuple,
     clock.phase("plan")
     mesh = tools[-1]
     try:
-        before = _rows.heldout_loss(config, made, loaded, loaded.trainable, mesh)
+        file = workdir / "eval" / "rows-before.json"
+        if file.exists():
+            before = json.loads(file.read_text())
+        else:
+            before = _rows.heldout_loss(config, made, loaded, loaded.trainable, mesh)
+            with written_whole(file) as partial:
+                partial.write_text(json.dumps(before))
         clock.phase("evaluate before")
         gauge = _rows.gauge(config)
         shapes = [made.empty(bucket) for bucket in range(len(made.plan.buckets))]

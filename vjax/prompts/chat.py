@@ -70,7 +70,7 @@ class Chat:
         names: dict[str, str] | None = None,
         position_rule: str = "qwen",
     ):
-        self.tokenizer, self.spec, self.media = tokenizer, spec, media
+        self.tokenizer, self.spec, self.media, self.source = tokenizer, spec, media, template
         try:
             self.template = _environment().from_string(template)
         except jinja2.TemplateSyntaxError as error:
@@ -100,6 +100,11 @@ class Chat:
         chat = cls(tokenizer_lib.load(folder), template, spec, media, names=names, **options)
         chat.check()
         return chat
+
+    def __reduce__(self):  # a compiled template does not travel to another process
+        options = dict(names=self.names, position_rule=self.position_rule)
+        made = functools.partial(Chat, **options)
+        return made, (self.tokenizer, self.source, self.spec, self.media)
 
     @property
     def fingerprint(self) -> str:

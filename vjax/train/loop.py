@@ -4,7 +4,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ from vjax.train.metrics import Metrics
 from vjax.train.step import TrainState
 
 
+@runtime_checkable
 class Gauge(Protocol):
     """What `vjax.data.gauge.Gauge` is; see there."""
 

@@ -86,6 +86,8 @@ def load(path: Path) -> np.ndarray:
         TruncatedVideo: it is missing, damaged, or of whole numbers or fractions without a range.
     """
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
+            raise ValueError("no file")
         with Image.open(path) as image:
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I;16"):

@@ -24,10 +24,10 @@ from vjax.video.decode import motion_of, with_times
 from vjax.video.files import written_whole
 from vjax.video.frames import video_id
 from vjax.video.images import is_list, read_list
-from vjax.video.probe import Source, probe
+from vjax.video.probe import Source, probe, written
 from vjax.video.supervise import DEADLINE_S, Children
 
-VERSION = b"1"  # of the columns and of what probing makes of a file
+VERSION = b"2"  # of the columns and of what probing makes of a file
 PART = 1000  # files between two parts
 
 _LISTS = {"pts": pa.int64(), "keys": pa.int64(), "packet_bytes": pa.int32(), "motion": pa.int64()}
@@ -201,7 +201,7 @@ def build(
         stats = {name: _stat(path) for name, path in named.items()}
         parts = parts_of(file)
         known = _known(file, parts, motion)
-        todo = [name for name in named if known.get(_written(name)) != stats[name]]
+        todo = [name for name in named if known.get(written(name)) != stats[name]]
         fresh, number = [], len(list(parts.glob("*.parquet")))
         done = len(named) - len(todo)
         calls = [(named[name], root, motion) for name in todo]
@@ -210,9 +210,9 @@ def build(
                 for n, found in children.map(read_row, calls):
                     name = todo[n]
                     if isinstance(found, errors.VideoError):
-                        found = {"error": type(found).__name__, "reason": _written(str(found))}
+                        found = {"error": type(found).__name__, "reason": written(str(found))}
                     size, changed = stats[name]
-                    row = {"path": _written(name), "bytes": size, "mtime_ns": changed}
+                    row = {"path": written(name), "bytes": size, "mtime_ns": changed}
                     fresh.append(row | found)
                     done += 1
                     if progress:
@@ -224,7 +224,7 @@ def build(
             if fresh:
                 _write(parts / f"{number:06}.parquet", _table(fresh))
             raise
-        wanted = {_written(name) for name in named}
+        wanted = {written(name) for name in named}
         if fresh or parts.exists() or known.keys() != wanted or not file.exists():
             _join(file, parts, fresh, wanted)
     return Index(file, root)
@@ -258,15 +258,8 @@ def _known(file: Path, parts: Path, motion: bool) -> dict[str, tuple[int, int]]:
     return known
 
 
-def _written(text: str) -> str:
-    """Text that Parquet can hold: of a file name that is no UTF-8, the bytes spelt out."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def read_row(path: Path, root: Path, motion: bool) -> dict:
     """The columns of one file but those that `stat` gives (runs in a child)."""
-    if (name := str(path)) != _written(name):
-        raise errors.NotAVideo(f"{_written(name)}: the name is not UTF-8; give it another")
     source = with_times(probe(path, root))
     curve = motion_of(source).tolist() if motion else None
     return dict(
