@@ -27,17 +27,18 @@ from vjax.data.rows import BadFile
 from vjax.data.samples import BadRow
 from vjax.data.sizes import KeptSizes, name_of
 from vjax.data.sources import Conversations
+from vjax.jobs._corpus import judge
 from vjax.jobs._model import Loaded, dtype_of
 from vjax.jobs.index import open_index
 from vjax.sharding import replicate
 from vjax.train.step import token_loss
 from vjax.video.index import Index
 from vjax.video.reader import Reader
+from vjax.video.store import Drop
 from vjax.video.strategies import Sampling
 
 LENGTH_STEP = 512  # row lengths that are found are a multiple
 UNLIMITED = 1 << 40
-SHOWN = 5
 
 
 def make(config: Config, workdir: Path, loaded: Loaded) -> PackedBatches:
@@ -113,22 +114,11 @@ def _index(config: Config, sources: Sequence[Conversations]) -> tuple[Index, str
     options = dataclasses.replace(config.index, motion=motion)
     files = [Path(path) for path in sorted(paths)]
     index = open_index(dataclasses.replace(config, index=options), root, files, file)
-    _refuse_bad(config, index)
+    bad = [Drop(str(root / path), error, reason) for path, error, reason in index.bad]
+    judge(config, {"rows": files}, bad)
+    if bad:
+        say(f"{len(bad)} of {len(files)} files are bad, their rows are left out")
     return index, said.hexdigest()
-
-
-def _refuse_bad(config: Config, index: Index):
-    """Ends the job where more files are bad than the config lets pass, and names them."""
-    bad = index.bad
-    if not bad:
-        return
-    shown = "\n".join(f"  {path}: {error}: {reason}" for path, error, reason in bad[:SHOWN])
-    said = f"{len(bad)} of {len(index)} files that rows name are bad:\n{shown}"
-    if config.data.on_bad_clip == "error":
-        raise UserError(f"{said}\n--config.data.on_bad_clip=skip trains without their rows")
-    if len(bad) > config.data.max_bad_share * len(index):
-        raise UserError(f"{said}\nmore than data.max_bad_share={config.data.max_bad_share:g}")
-    say(f"{said}\ntheir rows are left out")
 
 
 class LeftOut:
