@@ -11,7 +11,10 @@ from vjax.data.packing import Bucket, Plan
 
 # What the field `work` says of a batch, float64 each; images are clips too. Of `seconds`, `waiting`
 # went by before a child was free and `decoding` until it had answered; `done` is a monotonic time.
-WORK = ("examples", "clips", "holes", "seconds", "waiting", "decoding", "done")
+# CPU-seconds: `cpu` of the thread, `decoding_cpu` of the children (without any, a part of `cpu`).
+WORK = (
+    "examples", "clips", "holes", "seconds", "waiting", "decoding", "done", "cpu", "decoding_cpu",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,13 +73,14 @@ class PackedBatches:
     def __call__(self, i: int) -> dict[str, np.ndarray]:
         """Batch i.
 
-        Beside the fields of WORKSPACE.md it has `work`, float64 [7]: see `WORK`.
+        Beside the fields of WORKSPACE.md it has `work`, float64 [9]: see `WORK`.
 
         Raises:
           BadRow, VideoError: what is wrong with a sample, where the policy is to say so.
         """
-        began = time.monotonic()
-        before = self.examples.footage.spent
+        began, cpu = time.monotonic(), time.thread_time()
+        footage = self.examples.footage
+        before = footage.spent
         planned = self.plan.batch(i)
         shape = self._shape(self.plan.buckets[planned.bucket])
         holes, rows, numbers = 0, [], []
@@ -91,9 +95,11 @@ class PackedBatches:
             numbers.append([row[0] for row in mine])
         batch = self._joined(planned.bucket, rows, numbers)
         count = sum(len(row) for part in rows for row in part)
-        clips, waited, decoded = np.subtract(self.examples.footage.spent, before)
-        done = time.monotonic()
-        batch["work"] = np.array([count, clips, holes, done - began, waited, decoded, done])
+        clips, waited, decoded, decoding_cpu = np.subtract(footage.spent, before)
+        done, cpu = time.monotonic(), time.thread_time() - cpu
+        batch["work"] = np.array(
+            [count, clips, holes, done - began, waited, decoded, done, cpu, decoding_cpu]
+        )
         return batch
 
     def _joined(self, bucket: int, rows: list, numbers: list) -> dict[str, np.ndarray]:

@@ -89,7 +89,7 @@ class Footage:
         return self.reader.read(frames.source, rows, size=self.size, resize=self.resize)
 
     @property
-    def spent(self) -> tuple[int, float, float]:
+    def spent(self) -> tuple[int, float, float, float]:
         """This thread's reads, and their seconds: see `Children.spent`."""
         return self.reader.spent
 

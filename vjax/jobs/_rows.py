@@ -196,7 +196,11 @@ def gauge(config: Config) -> Gauge:
     """Of the threads and children that make batches."""
     data = config.data
     processes = max(1, data.processes)
-    return Gauge(threads=processes * data.read_threads, children=_children(config) * processes)
+    return Gauge(
+        threads=processes * data.read_threads,
+        children=processes * _children(config),
+        processes=processes,
+    )
 
 
 def _children(config: Config) -> int:
