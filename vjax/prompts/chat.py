@@ -24,6 +24,7 @@ from vjax.prompts.prompt import Prompt
 
 BARE, NEWLINE = -1, -2  # in Encoded.vision: text, and the model's newline
 MARK, MARK_0 = "\ue000", 0xE001  # of private use: no text holds them
+LATELY = 64  # texts whose tokens are kept: a sample is measured first, and then laid out
 TEMPLATE, OLD_TEMPLATE = "chat_template.jinja", "chat_template.json"
 SETTINGS = "tokenizer_config.json"
 
@@ -76,7 +77,6 @@ class Chat:
         except jinja2.TemplateSyntaxError as error:
             raise ValueError(f"the chat template, line {error.lineno}: {error}") from None
         self.names = names or {}
-        self._source = template
         self.position_rule = position_rule
         self.placeholders = {kind.token for kind in media.kinds.values()}
         self.special = [
@@ -84,6 +84,9 @@ class Chat:
         ]
         # one scan of a text, where some tokenizers have hundreds of them
         self._any_special = re.compile("|".join(map(re.escape, self.special)) or "(?!)")
+        self._tokenised = functools.lru_cache(LATELY)(
+            functools.partial(tokenizer.encode, add_special_tokens=False)
+        )
 
     @classmethod
     def from_folder(
@@ -109,7 +112,7 @@ class Chat:
     @property
     def fingerprint(self) -> str:
         """32 hex digits (blake2b) of everything that tokens depend on."""
-        parts = [self.tokenizer.to_str(), self._source, self.names, repr(self.spec)]
+        parts = [self.tokenizer.to_str(), self.source, self.names, repr(self.spec)]
         parts += [repr(self.media), self.position_rule]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
@@ -135,7 +138,7 @@ class Chat:
         turns, pictures = _shown(turns)
         laid = self.media.lay(pictures)
         text, spans = self._laid_out(turns, system)
-        found = self.tokenizer.encode(text, add_special_tokens=False)
+        found = self._tokenised(text)
         reply = self.candidate(turns[-1].answer) if with_answer else []
         tokens = np.array([*found.ids, *reply])
         answer = np.arange(len(tokens)) >= len(tokens) - len(reply)
@@ -290,7 +293,7 @@ class Chat:
                 )
 
     def _ids(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
+        return self._tokenised(text).ids
 
     def _render(self, messages: list[dict], *, add_generation_prompt: bool = False) -> str:
         try:
