@@ -5,12 +5,10 @@ from being read may have passed. Work in progress is kept in parts beside the fi
 pass goes on where it was; a second process waits for the first.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,7 +18,7 @@ import pyarrow.parquet as pq
 
 from vjax.video import errors
 from vjax.video.decode import motion_of, with_times
-from vjax.video.files import written_whole
+from vjax.video.files import alone, written_whole
 from vjax.video.frames import video_id
 from vjax.video.images import is_list, read_list
 from vjax.video.probe import Source, probe
@@ -94,12 +92,20 @@ class Index:
         """Every usable file, lists included."""
         table = _read(self.file)
         table = table.filter(table["error"].is_null())
-        lists = {name: _arrays(table[name], kind) for name, kind in _LISTS.items()}
+        lists = {name: _arrays(table[name]) for name in _LISTS}
         facts = table.select(_FACTS).to_pylist()
         return [
             _row(row | {name: values[n] for name, values in lists.items()}, self.root)
             for n, row in enumerate(facts)
         ]
+
+    def split(self, size: int, folder: Path) -> list["Index"]:
+        """Writes indexes of `size` rows each, the last of fewer, to FOLDER/00000.parquet and on."""
+        table = _read(self.file)
+        files = [folder / f"{n:05}.parquet" for n in range(-(-len(table) // size))]
+        for n, file in enumerate(files):
+            _write(file, table.slice(n * size, size))
+        return [Index(file, self.root) for file in files]
 
 
 def build(
@@ -130,7 +136,7 @@ def build(
     named = {video_id(path, root): Path(path) for path in paths}
     if len(named) < len(paths):
         raise ValueError(f"{len(paths) - len(named)} files are listed twice below {root}")
-    with _alone(file):
+    with alone(file):
         stats = {name: _stat(path) for name, path in named.items()}
         parts = parts_of(file)
         known = _known(file, parts, motion)
@@ -166,15 +172,6 @@ def build(
 def parts_of(file: Path) -> Path:
     """Where work in progress on an index lies."""
     return file.with_name(file.name + ".parts")
-
-
-@contextlib.contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """One process at a time works on an index; others wait."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file.with_name(file.name + ".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _known(file: Path, parts: Path, motion: bool) -> dict[str, tuple[int, int]]:
@@ -223,10 +220,10 @@ def read_row(path: Path, root: Path, motion: bool) -> dict:
     )
 
 
-def _arrays(column: pa.ChunkedArray, kind: pa.DataType) -> list[np.ndarray | None]:
+def _arrays(column: pa.ChunkedArray) -> list[np.ndarray | None]:
     """One array a row, None where it is null: views of one buffer, not lists of Python numbers."""
     column = column.combine_chunks()
-    values = column.values.to_numpy().astype(kind.to_pandas_dtype(), copy=False)
+    values = column.values.to_numpy()
     ends, valid = column.offsets.to_numpy(), column.is_valid().to_pylist()
     return [
         values[start:end] if there else None
