@@ -27,7 +27,7 @@ from vjax.config import cache_root
 from vjax.console import table
 from vjax.video.index import Row, build
 from vjax.video.reader import Reader
-from vjax.video.shard_writer import finish, plan, write_shard
+from vjax.video.shard_writer import finish, joined, plan, write_shard
 from vjax.video.shards import FrameStore, Settings, decode, shard_file
 from vjax.video.strategies import Sampling
 
@@ -49,7 +49,7 @@ def written(options, paths: list[Path], square: bool) -> tuple[FrameStore, dict[
     with Reader(len(index), workers=options.workers) as reader:
         for shard in shards:
             write_shard(folder, root, shard.number, reader, options.workers + 1)
-    finish(folder, len(shards))
+    finish(folder, joined(folder, len(shards)), len(shards))
     spent = time.perf_counter() - start
     return FrameStore(folder), {row.source.video_id: row for row in index.rows()}, spent
 

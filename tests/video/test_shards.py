@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from vjax.video import errors, index, reader, shard_writer
+from vjax.video import errors, index, reader, shard_writer, shards
 from vjax.video.folder import list_videos
 from vjax.video.read import read_frames
 from vjax.video.reader import Reader
@@ -59,7 +59,8 @@ def write(corpus, tmp_path, monkeypatch):
             for shard in shards:
                 if not shard.settled:
                     shard_writer.write_shard(directory, corpus, shard.number, read, threads)
-        shard_writer.finish(directory, len(shards))
+        manifest = shard_writer.joined(directory, len(shards))
+        shard_writer.finish(directory, manifest, len(shards))
         return FrameStore(directory), sorted(decoded)
 
     return call
@@ -186,6 +187,18 @@ def test_threads_read_at_random(write):
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(one, range(400)))
+
+
+def test_few_shards_are_open_at_a_time(write, monkeypatch):
+    def is_open():
+        names = {os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")}
+        return sum(name.endswith(".array_record") for name in names)
+
+    monkeypatch.setattr(shards, "OPEN", 2)
+    store, _ = write(clips=1)
+    for name in store.video_ids * 2:
+        assert store.read(name, [0]).shape == (1, 64, 85, 3)
+        assert is_open() <= 2
 
 
 def test_a_pickled_store_reads_in_another_process(write):

@@ -58,10 +58,11 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
             files = sum(shard.files for shard in shards)
             with _bar(directory, sum(s.files for s in shards if not s.settled), len(todo)):
                 _write(config, directory, root, files, todo)
-        manifest = shard_writer.finish(directory, len(shards))
-    bad = manifest.filter(manifest["error"].is_valid()).select(["video_id", "error", "reason"])
-    bad = [tuple(row.values()) for row in bad.to_pylist()]
-    _check_bad(config, bad, len(manifest))
+        manifest = shard_writer.joined(directory, len(shards))
+        bad = manifest.filter(manifest["error"].is_valid()).select(["video_id", "error", "reason"])
+        bad = [tuple(row.values()) for row in bad.to_pylist()]
+        _check_bad(config, bad, len(manifest))
+        shard_writer.finish(directory, manifest, len(shards))
     frames = pc.sum(pc.list_value_length(manifest["rows"])).as_py() or 0
     size = sum(shard_file(directory, shard.number).stat().st_size for shard in shards)
     headers = ("clips", "frames", "bytes", "bytes a frame", "seconds")

@@ -112,20 +112,25 @@ def write_shard(directory: Path, root: Path, number: int, reader: Reader, thread
         pq.write_table(table.replace_schema_metadata(stamp), partial, compression="zstd")
 
 
-def finish(directory: Path, count: int) -> pa.Table:
-    """Joins the parts of all `count` shards to the manifest, and clears away what is left over."""
+def joined(directory: Path, count: int) -> pa.Table:
+    """The manifest of a store whose `count` shards are all written."""
     parts = [pq.read_table(_part_file(directory, n)) for n in range(count)]
     table = pa.concat_tables([part.replace_schema_metadata() for part in parts])
-    metadata = {"vjax.store": read_settings(directory).to_json()}
-    if not manifest_file(directory).exists():
-        with written_whole(manifest_file(directory)) as partial:
-            pq.write_table(table.replace_schema_metadata(metadata), partial, compression="zstd")
+    return table.replace_schema_metadata({"vjax.store": read_settings(directory).to_json()})
+
+
+def finish(directory: Path, manifest: pa.Table, count: int):
+    """Writes the manifest, unless it is there, and clears away what is left over."""
+    file = manifest_file(directory)
+    if not file.exists():
+        with written_whole(file) as partial:
+            pq.write_table(manifest, partial, compression="zstd")
     shutil.rmtree(directory / "plan", ignore_errors=True)
-    for folder in ("shards", "parts"):  # of a larger corpus, or of a process that was killed
-        for file in (directory / folder).iterdir():
-            if file.suffix == ".partial" or int(file.name.split(".")[0]) >= count:
-                file.unlink()
-    return table
+    for n in range(count, len(list(directory.glob("shards/*.array_record")))):  # the corpus shrank
+        shard_file(directory, n).unlink(missing_ok=True)
+        _part_file(directory, n).unlink(missing_ok=True)
+    for partial in directory.glob("*/*.partial"):  # of processes that were killed
+        partial.unlink()
 
 
 def written(directory: Path) -> int:

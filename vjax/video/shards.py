@@ -29,6 +29,7 @@ from vjax.video.frames import FrameTable
 from vjax.video.shape import RESIZES, Shaper, Size
 from vjax.video.strategies import Sampling
 
+OPEN = 256  # shards a store keeps open at most
 VERSION = 1  # of the format; a higher one leaves older stores unread
 
 _CLIP = [
@@ -290,10 +291,12 @@ class FrameStore:
                 else:
                     frames[k] = _picture(jpegs[position].as_buffer(), shape, self.settings.resize)
                     seen[position] = k
+        except MemoryError:
+            raise
         except Exception as error:  # whatever the damage makes Riegeli, Arrow and Pillow raise
             raise errors.DamagedRecord(
                 f"{shard_file(self.directory, shard)}, record {record} ({video_id}): {error}; "
-                "delete that file, --job=store writes it again"
+                "if the file is damaged delete it, --job=store writes it again"
             ) from error
         return frames
 
@@ -313,12 +316,14 @@ class FrameStore:
 
     def _shard(self, number: int) -> ArrayRecordReader:
         with self._lock:
-            if number not in self._shards:
-                self._shards[number] = ArrayRecordReader(
-                    str(shard_file(self.directory, number)),
-                    "readahead_buffer_size:0,max_parallelism:0",
-                )
-            return self._shards[number]
+            shard = self._shards.pop(number, None) or ArrayRecordReader(
+                str(shard_file(self.directory, number)),
+                "readahead_buffer_size:0,max_parallelism:0",
+            )
+            self._shards[number] = shard  # the last used stands last
+            if len(self._shards) > OPEN:
+                del self._shards[next(iter(self._shards))]
+            return shard
 
 
 def _array(values: pa.LargeListScalar) -> np.ndarray:
