@@ -12,6 +12,7 @@ import argparse
 import io
 import shutil
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,9 @@ from processes import seconds_of
 
 from vjax.config import cache_root
 from vjax.console import table
+from vjax.video import clips as sample_clips
 from vjax.video.index import Row, build
+from vjax.video.read import read_frames
 from vjax.video.reader import Reader
 from vjax.video.shard_writer import finish, joined, plan, write_shard
 from vjax.video.shards import FrameStore, Settings, decode, shard_file
@@ -34,9 +37,10 @@ from vjax.video.strategies import Sampling
 SETS = [(size, gop) for size in ((640, 360), (1280, 720)) for gop in (30, 250)]
 
 
-def written(options, paths: list[Path], square: bool) -> tuple[FrameStore, dict[str, Row], float]:
+def written(
+    options, root: Path, paths: list[Path], square: bool
+) -> tuple[FrameStore, dict[str, Row], float]:
     """A store of these files, their rows of the index, and the seconds that writing took."""
-    root = paths[0].parent
     name = f"{root.name}_{options.side}{'_square' if square else ''}_{len(paths)}"
     folder = cache_root() / "benchmark" / "stores" / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -46,7 +50,7 @@ def written(options, paths: list[Path], square: bool) -> tuple[FrameStore, dict[
     index = build(paths, folder.with_suffix(".parquet"), root)
     start = time.perf_counter()
     shards = plan(index, folder, settings, 32)
-    with Reader(len(index), workers=options.workers) as reader:
+    with Reader(len(index), workers=options.workers, deadline=60) as reader:
         for shard in shards:
             write_shard(folder, root, shard.number, reader, options.workers + 1)
     finish(folder, joined(folder, len(shards)), len(shards))
@@ -69,7 +73,7 @@ def timed(read: Callable, calls: Iterable[tuple], threads: int, pids: Callable) 
 def compare(options, size: tuple[int, int], gop: int, square: bool) -> list:
     """One row: clips a second from the store and from the files, and their ratios."""
     paths = clips.make(cache_root() / "benchmark", size, gop, options.clips, options.seconds)
-    store, rows, spent = written(options, paths, square)
+    store, rows, spent = written(options, paths[0].parent, paths, square)
     shape = store.stored_size(store.video_ids[0])
     jpegs = {name: jpegs_of(store, name) for name in store.video_ids}
 
@@ -136,6 +140,43 @@ def jpegs_of(store: FrameStore, name: str) -> list[bytes]:
     return decode(reader.read([record])[0])["jpegs"][0].as_py()
 
 
+def real(options) -> list[list]:
+    """A row for each sample clip: milliseconds of CPU for its frames, from the file and stored."""
+    root = cache_root() / "clips"
+    paths = [item.path for item in sample_clips.fetch(cache_root())]
+    squares, rows, _ = written(options, root, paths, True)
+    whole, _, _ = written(options, root, paths, False)
+    lines = []
+    for name in squares.video_ids:
+        source, count = rows[name].source, len(squares.times(name))
+        positions = np.sort(np.random.default_rng(0).permutation(count)[: options.frames])
+        line = [f"{name}, {source.codec}", f"{source.width}x{source.height}", str(len(positions))]
+        for store in (squares, whole):
+            chosen, size = store.table(name).index[positions], store.stored_size(name)
+
+            def from_file(source=source, chosen=chosen, size=size):
+                return read_frames(source, chosen, size=size, resize=options.resize)
+
+            def from_store(store=store, name=name, positions=positions):
+                return store.read(name, positions)
+
+            check(from_store(), from_file(), options.quality, name)
+            slow, fast = least(from_file, 3), least(from_store, 20)
+            line += [f"{slow * 1e3:.0f}", f"{fast * 1e3:.1f}", f"{slow / fast:.1f}"]
+        lines.append(line)
+    return sorted(lines, key=lambda line: float(line[5]))
+
+
+def least(call: Callable, times: int) -> float:
+    """CPU-seconds of a call, the least of some."""
+    found = []
+    for _ in range(times):
+        start = time.process_time()
+        call()
+        found.append(time.process_time() - start)
+    return min(found)
+
+
 def check(stored: np.ndarray, decoded: np.ndarray, quality: int, name: str):
     """What the store gives is what the file gives, through JPEG, to the bit."""
     for one, other in zip(stored, decoded, strict=True):
@@ -148,6 +189,10 @@ def check(stored: np.ndarray, decoded: np.ndarray, quality: int, name: str):
 HEADERS = (
     "clips", "stored as", "store clips/s", "files clips/s", "x files", "x files, CPU",
     "of the floor", "bytes a frame", "written clips/s",
+)  # fmt: skip
+REAL = (
+    "clip", "pixels", "frames", "file, ms", "store, ms", "x file", "aspect kept: file, ms",
+    "store, ms", "x file",
 )  # fmt: skip
 
 
@@ -172,17 +217,21 @@ def main():
         compare(options, *SETS[n], square=square) for n in options.sets for square in (True, False)
     ]
     print(table(HEADERS, rows))
+    samples = real(options)
+    print(table(REAL, samples))
     if options.out != "-":
-        Path(options.out).write_text(page(options, rows))
+        Path(options.out).write_text(page(options, rows, samples))
 
 
-def page(options, rows: list[list]) -> str:
-    lines = ["| " + " | ".join(HEADERS) + " |", "|" + "---|" * len(HEADERS)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    text = "\n".join(lines)
+def markdown(headers: tuple, rows: list[list]) -> str:
+    lines = ["| " + " | ".join(headers) + " |", "|" + "---|" * len(headers)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def page(options, rows: list[list], samples: list[list]) -> str:
     return f"""# Reading frames: the frame store beside the files
 
-    ./launch/local python benchmarks/store.py
+    {" ".join(["./launch/local python benchmarks/store.py", *sys.argv[1:]])}
 
 {options.clips} clips a row, H.264, {options.seconds} s at 30 frames a second, made by the command;
 {options.fps:g} frames a second of each stored as JPEG of quality {options.quality},
@@ -198,7 +247,13 @@ def page(options, rows: list[list]) -> str:
 - Pixels: the command stops unless what the store gives is what the files give after a turn
   through JPEG, to the bit.
 
-{text}
+{markdown(HEADERS, rows)}
+
+What is encoded here is blocks of random colour, which JPEG takes several times the bytes for that
+it takes for footage. The sample clips, one at a time, in milliseconds of CPU (the least of 3 and of
+20 readings), as squares and with their aspect kept:
+
+{markdown(REAL, samples)}
 """
 
 
