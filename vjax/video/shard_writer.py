@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from vjax.video import errors
 from vjax.video.files import written_whole
-from vjax.video.frames import FrameTable
 from vjax.video.index import Index, Row
 from vjax.video.reader import Reader, read_quarantine
 from vjax.video.shards import MANIFEST, Settings, encode, manifest_file, shard_file
@@ -84,15 +84,14 @@ def write_shard(directory: Path, root: Path, number: int, reader: Reader, thread
     fingerprint = _fingerprint(share, settings)
     if _settled(directory, number, fingerprint, read_quarantine(quarantine_file(directory))):
         return
-    rows = {row.source.video_id: row for row in share.rows()}
     told: list[dict] = []
     file = shard_file(directory, number)
     with written_whole(file) as partial, ThreadPoolExecutor(threads) as pool:
         writer, record = ArrayRecordWriter(str(partial), "group_size:1,uncompressed"), 0
-        jobs = [pool.submit(_stored, row, settings, reader) for row in rows.values()]
+        jobs = deque(pool.submit(_stored, row, settings, reader) for row in share.rows())
         try:
-            for job in jobs:
-                fields, data = job.result()
+            while jobs:
+                fields, data = jobs.popleft().result()  # kept no longer than until it is written
                 if data is not None:
                     writer.write(data)
                     fields |= {"record": record, "bytes": len(data)}
@@ -169,32 +168,21 @@ def _stored(row: Row, settings: Settings, reader: Reader) -> tuple[dict, bytes |
     chosen = choose(settings.rule, source.times, motion=row.motion)
     chosen = sorted(set(chosen.ravel().tolist()))
     frames = reader.read(source, chosen, size=size, resize=settings.resize)
-    fields = {"video_id": source.video_id, "content_hash": source.content_hash}
+    clip = {"video_id": source.video_id, "content_hash": source.content_hash}
     if frames is None:
         error = reader.why(source)
-        return fields | {"error": type(error).__name__, "reason": str(error)}, None
-    table = FrameTable(
-        source.video_id,
-        str(source.path),
-        source.content_hash,
-        pa.array(chosen, pa.int32()).to_numpy(),
-        source.times[chosen],
-        source.width,
-        source.height,
-        source.rotation,
-    )
-    motion = row.motion if settings.motion else None
-    fields |= dict(
-        rows=table.index,
-        times=table.time,
-        width=table.width,
-        height=table.height,
-        rotation=table.rotation,
+        return clip | {"error": type(error).__name__, "reason": str(error)}, None
+    clip |= dict(
+        rows=chosen,
+        times=source.times[chosen],
+        width=source.width,
+        height=source.height,
+        rotation=source.rotation,
         stored_height=size[0],
         stored_width=size[1],
-        motion=motion,
+        motion=row.motion if settings.motion else None,
     )
-    return fields, encode(table, frames, settings, motion)
+    return clip, encode(clip, frames, settings)
 
 
 def _fingerprint(share: Index, settings: Settings) -> str:

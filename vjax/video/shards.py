@@ -122,35 +122,23 @@ class Settings:
         return [f"{key}: {one[key]!r} -> {two[key]!r}" for key in one if one[key] != two[key]]
 
 
-def encode(
-    table: FrameTable, frames: np.ndarray, settings: Settings, motion: np.ndarray | None
-) -> bytes:
-    """The record of a clip: of I frames uint8 [I, h, w, 3], and motion int64 or None."""
+def encode(clip: dict, frames: np.ndarray, settings: Settings) -> bytes:
+    """The record of a clip: of its columns, all but the last three of `RECORD`.
+
+    Args:
+        clip: values by column; I rows and times.
+        frames: uint8 [I, h, w, 3].
+        settings: of the store.
+    """
     jpegs = []
     for frame in frames:
         file = io.BytesIO()
         Image.fromarray(frame).save(file, "JPEG", quality=settings.quality)
         jpegs.append(file.getvalue())
-    height, width = frames.shape[1:3]
-    row = dict(
-        video_id=table.video_id,
-        content_hash=table.content_hash,
-        rows=table.index,
-        times=table.time,
-        width=table.width,
-        height=table.height,
-        rotation=table.rotation,
-        stored_width=width,
-        stored_height=height,
-        motion=motion,
-        resize=settings.resize,
-        quality=settings.quality,
-        jpegs=jpegs,
-    )
-    batch = pa.RecordBatch.from_pylist([row], RECORD)
+    row = clip | {"resize": settings.resize, "quality": settings.quality, "jpegs": jpegs}
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, RECORD) as stream:
-        stream.write_batch(batch)
+        stream.write_batch(pa.RecordBatch.from_pylist([row], RECORD))
     return sink.getvalue().to_pybytes()
 
 
