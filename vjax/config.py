@@ -135,6 +135,25 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Store:
+    """Frames kept as JPEG in shards, which `--job=store` writes: docs/store.md."""
+
+    directory: str = ""  # below the cache when empty, named by the folder and what is kept of it
+    kind: Literal["fps", "uniform", "motion"] = "fps"  # which frames: vjax.video.strategies
+    fps: AboveZero = 2.0
+    max_frames: Positive = 64  # of `fps`, a clip
+    frames: Positive = 16  # of `uniform` and `motion`, a clip
+    side: Annotated[int, Range(16)] = 224  # pixels
+    # short_side: of that many pixels, aspect kept, nothing enlarged; square: for towers that take
+    # squares alone, aspect not kept
+    shape: Literal["short_side", "square"] = "short_side"
+    quality: Annotated[int, Range(1, 95)] = 90  # of JPEG, as Pillow counts it
+    shard_clips: Positive = 128
+    runner: str = "DirectRunner"  # of Beam, by its name there
+    beam: tuple[str, ...] = ()  # flags for Beam and its runner, as they are: "('--region=R',)"
+
+
+@dataclass(frozen=True)
 class Weights:
     """Shares of the five tasks, relative to each other."""
 
@@ -282,6 +301,7 @@ class Config:
     data: Data = field(default_factory=Data)
     index: Index = field(default_factory=Index)
     sampling: Sampling = field(default_factory=Sampling)
+    store: Store = field(default_factory=Store)
     fragments: Fragments = field(default_factory=Fragments)
     lora: Lora = field(default_factory=Lora)
     optim: Optim = field(default_factory=Optim)
@@ -356,8 +376,8 @@ def diff(a: Config, b: Config) -> list[str]:
 
 # prefixes of fields that say how a run is carried out, not what comes of it: free on resume
 EXECUTION = (
-    "data.workers", "data.read_threads", "data.processes", "train.log_every", "checkpoint.",
-    "mesh.", "export.",
+    "data.workers", "data.read_threads", "data.processes", "store.runner", "store.beam",
+    "train.log_every", "checkpoint.", "mesh.", "export.",
 )  # fmt: skip
 
 
