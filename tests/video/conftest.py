@@ -15,40 +15,39 @@ def texture(i: int, step: int = 2) -> np.ndarray:
     return np.ascontiguousarray(wide[:, step * i : step * i + 128])
 
 
+def write_video(
+    path,
+    n=50,
+    fps=25,
+    codec="libx264",
+    picture=texture,
+    times=None,
+    container=None,
+    pix_fmt="yuv420p",
+    **options,
+):
+    """A video of n pictures; `container` and `options` are those of the muxer and the encoder."""
+    pictures = [picture(i) for i in range(n)]
+    with av.open(str(path), "w", options=container or {}) as file:
+        # Whole milliseconds where times are given, else whole frames.
+        base = Fraction(1, 1000) if times is not None else Fraction(1, fps)
+        quick = {"preset": "veryfast"} if codec == "libx264" else {}
+        stream = file.add_stream(codec, rate=fps, options=quick | options)
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = pix_fmt
+        stream.codec_context.time_base = base
+        for i, image in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = i if times is None else round(1000 * times[i])
+            frame.time_base = base
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    return path
+
+
 @pytest.fixture
 def make_video():
-    """make_video(path, n=50, fps=25, codec="libx264", picture=texture, times=None,
-    container=None, **options); `container` and `options` are those of the muxer and the encoder."""
-
-    def make(
-        path,
-        n=50,
-        fps=25,
-        codec="libx264",
-        picture=texture,
-        times=None,
-        container=None,
-        pix_fmt="yuv420p",
-        **options,
-    ):
-        pictures = [picture(i) for i in range(n)]
-        with av.open(str(path), "w", options=container or {}) as file:
-            # Whole milliseconds where times are given, else whole frames.
-            base = Fraction(1, 1000) if times is not None else Fraction(1, fps)
-            quick = {"preset": "veryfast"} if codec == "libx264" else {}
-            stream = file.add_stream(codec, rate=fps, options=quick | options)
-            stream.height, stream.width = pictures[0].shape[:2]
-            stream.pix_fmt = pix_fmt
-            stream.codec_context.time_base = base
-            for i, image in enumerate(pictures):
-                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-                frame.pts = i if times is None else round(1000 * times[i])
-                frame.time_base = base
-                file.mux(stream.encode(frame))
-            file.mux(stream.encode())
-        return path
-
-    return make
+    return write_video
 
 
 @pytest.fixture
