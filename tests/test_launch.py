@@ -93,7 +93,7 @@ def test_the_test_lock_comes_with_pytest_only(tree):
     [
         (["echo", "--config=x", "--job=store", "--config.seed=1"], True),
         (["echo", "--job", "store"], True),
-        (["tfds", "--version"], True),
+        (["python", "-m", "vjax.data.tfds_builders"], True),
         (["pytest", "--version"], True),
         (["echo", "--job=storey"], False),
         (["echo", "a--job=store"], False),

@@ -23,20 +23,14 @@ for name in ("apache_beam", "tensorflow_datasets"):
 
 import tensorflow_datasets as tfds  # noqa: E402
 
+from vjax.data.tfds_builders.__main__ import main as build_from  # noqa: E402
 from vjax.data.tfds_builders.labelled import checked  # noqa: E402
-from vjax.data.tfds_builders.moments import MomentsInTime  # noqa: E402
-from vjax.data.tfds_builders.something import SomethingSomethingV2  # noqa: E402
 
 SOURCES = {"something_something_v2": something, "moments_in_time": moments}
 
 
-def build(builder_class, root, data_dir):
-    builder = builder_class(data_dir=data_dir)
-    builder.download_and_prepare(
-        file_format="array_record",
-        download_config=tfds.download.DownloadConfig(manual_dir=root),
-    )
-    return builder
+def build(name, root, data_dir, *options):
+    build_from([name, f"--manual_dir={root}", f"--data_dir={data_dir}", *options])
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +47,8 @@ def copies(tmp_path_factory):
 def data_dir(copies, tmp_path_factory):
     """Both, built."""
     data_dir = tmp_path_factory.mktemp("tfds")
-    for builder_class in (SomethingSomethingV2, MomentsInTime):
-        build(builder_class, copies[builder_class.name], data_dir)
+    for name in SOURCES:
+        build(name, copies[name], data_dir)
     return data_dir
 
 
@@ -151,16 +145,27 @@ def test_label_files_are_compared_with_sums_that_are_there(tmp_path, listed, tra
         assert len(checked(epath.Path(root), found)) == 3
 
 
+def test_without_beam_the_same_is_built(copies, data_dir, tmp_path):
+    build(moments.NAME, copies[moments.NAME], tmp_path, "--no_beam")
+    for split in moments.SPLITS:
+        places = (data_dir, tmp_path)
+        one, other = (tfds.data_source(moments.NAME, split=split, data_dir=d) for d in places)
+        assert list(one) == list(other)
+    with pytest.raises(SystemExit):
+        build(moments.NAME, copies[moments.NAME], tmp_path, "--no_beam", "--runner=DataflowRunner")
+
+
 def test_a_clip_without_a_file_stops_the_build_before_it_begins(tmp_path):
     root = make_something(tmp_path / "ssv2")
     (root / "20bn-something-something-v2/21.webm").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of 1 validation clips .* no file: 21\.webm"):
-        build(SomethingSomethingV2, root, tmp_path / "tfds")
+    with pytest.raises(SystemExit, match=r"1 of 1 validation clips .* no file: 21\.webm"):
+        build(something.NAME, root, tmp_path / "tfds")
+    assert not list(tmp_path.glob("tfds/*/1.*"))
 
 
 def test_a_folder_that_is_not_there_is_told_with_the_layout(tmp_path):
     with pytest.raises(AssertionError, match=r"(?s)does not exist or is empty.*ID\.webm"):
-        build(SomethingSomethingV2, tmp_path / "none", tmp_path / "tfds")
+        build(something.NAME, tmp_path / "none", tmp_path / "tfds")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,10 +26,9 @@ _CHUNK = 1 << 16
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
-        ("file", pa.string()),  # below the folder of videos, POSIX
         ("label", pa.string()),
         ("category", pa.dictionary(pa.int32(), pa.string())),
-        ("category_index", pa.int32()),
+        ("category_index", pa.int16()),
         ("template", pa.dictionary(pa.int32(), pa.string())),
         ("placeholders", pa.list_(pa.string())),
     ]
@@ -85,14 +85,15 @@ class Records(Sequence[Record]):
     Attributes:
         dataset: its name, as `contamination.TASKS` and TensorFlow Datasets have it.
         split: train, validation or test.
-        folder: of the videos.
+        folder: of the videos, each of which is called by its record's id and `suffix`.
         missing: files that have a label and are not there, where they were left out.
     """
 
     def __init__(
-        self, dataset: str, split: str, folder: Path, table: pa.Table, missing: Sequence[str] = ()
-    ):
-        self.dataset, self.split, self.folder = dataset, split, folder
+        self, dataset: str, split: str, folder: Path, suffix: str, table: pa.Table,
+        missing: Sequence[str] = (),
+    ):  # fmt: skip
+        self.dataset, self.split, self.folder, self.suffix = dataset, split, folder, suffix
         self.table, self.missing = table, tuple(missing)
 
     def __len__(self) -> int:
@@ -111,23 +112,24 @@ class Records(Sequence[Record]):
             yield from map(self._record, batch.to_pylist())
 
     def _record(self, row: dict) -> Record:
-        path = Path(self.folder, row.pop("file"))
+        path = Path(self.folder, row["id"] + self.suffix)
         placeholders = tuple(row.pop("placeholders"))
         return Record(**row, path=path, split=self.split, placeholders=placeholders)
 
     def files(self) -> pa.ChunkedArray:
         """Path of each video below `folder`."""
-        return self.table["file"]
+        return pc.binary_join_element_wise(self.table["id"], self.suffix, "")
 
     def take(self, numbers: np.ndarray) -> Records:
         """The records of these numbers (int [K], or bool [N] for a mask)."""
         numbers = np.flatnonzero(numbers) if numbers.dtype == bool else numbers
-        table = self.table.take(pa.array(numbers, pa.int64()))
-        return Records(self.dataset, self.split, self.folder, table, self.missing)
+        taken = copy.copy(self)
+        taken.table = self.table.take(pa.array(numbers, pa.int64()))
+        return taken
 
 
 # A label file's row: the fields of SCHEMA.
-Row = tuple[str, str, str, str, int, str, Sequence[str]]
+Row = tuple[str, str, str, int, str, Sequence[str]]
 
 
 def collect(
@@ -135,6 +137,7 @@ def collect(
     split: str,
     rows: Iterable[Row],
     folder: epath.Path,
+    suffix: str,
     *,
     file: os.PathLike,
     missing: str = "error",
@@ -146,6 +149,7 @@ def collect(
         split: train, validation or test.
         rows: what `file` holds.
         folder: of the videos; each of its folders that a row names is listed once.
+        suffix: of the videos' names, after the id.
         file: the label file, for messages.
         missing: of labelled clips without a file: `error`, or `drop`, which leaves them out and
             prints how many they are.
@@ -158,9 +162,10 @@ def collect(
     if missing not in ("error", "drop"):
         raise ValueError(f"missing={missing!r}: error or drop")
     columns: list[list] = [[] for _ in SCHEMA]
-    batches, inside = [], set()
+    batches, hashes, inside = [], [], set()
 
     def close():
+        hashes.append(_hashes(columns[0]))
         arrays = [pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)]
         batches.append(pa.table(arrays, SCHEMA))
         for column in columns:
@@ -169,31 +174,35 @@ def collect(
     for row in rows:
         for column, value in zip(columns, row, strict=True):
             column.append(value)
-        inside.add(row[1].rpartition("/")[0])
+        inside.add(row[0].rpartition("/")[0])
         if len(columns[0]) == _CHUNK:
             close()
     close()
     table = pa.concat_tables(batches).unify_dictionaries()
     if not len(table):
         raise BadFile(f"{file}: no row in it")
-    counts = pc.value_counts(table["id"])
-    if len(counts) < len(table):
+    ids = np.concatenate(hashes)
+    if len(np.unique(ids)) < len(ids):
+        counts = pc.value_counts(table["id"])
         twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
-        raise BadFile(f"{file}: {len(twice)} ids stand in more than one row: {few(twice)}")
-    there = pa.chunked_array([_listed(folder, name) for name in sorted(inside)], pa.string())
-    found = pc.is_in(table["file"], value_set=there.combine_chunks())
-    records = Records(dataset, split, Path(folder), table.filter(found))
-    if len(records) < len(table):
-        gone = table["file"].filter(pc.invert(found))
-        said = f"{len(gone)} of {len(table)} {split} clips have a label and no file: {few(gone)}"
-        if missing == "error":
-            raise MissingVideos(
-                f"{folder}: {said}; put them there, or leave them out with missing='drop'",
-                Path(folder),
-                gone.to_pylist(),
-            )
-        say(f"{dataset}: {said}; left out")
-        records.missing = tuple(gone.to_pylist())
+        if len(twice):
+            raise BadFile(f"{file}: {len(twice)} ids stand in more than one row: {few(twice)}")
+    there = np.concatenate([_listed(folder, name, suffix) for name in sorted(inside)])
+    found = np.isin(ids, there)  # two names of one 64-bit hash: then the decoder misses the file
+    records = Records(dataset, split, Path(folder), suffix, table)
+    if found.all():
+        return records
+    gone = records.take(~found).files()
+    said = f"{len(gone)} of {len(table)} {split} clips have a label and no file: {few(gone)}"
+    if missing == "error":
+        raise MissingVideos(
+            f"{folder}: {said}; put them there, or leave them out with missing='drop'",
+            Path(folder),
+            gone.to_pylist(),
+        )
+    say(f"{dataset}: {said}; left out")
+    records = records.take(found)
+    records.missing = tuple(gone.to_pylist())
     return records
 
 
@@ -209,14 +218,20 @@ def first(root: epath.Path, names: Sequence[str], advice: str) -> epath.Path:
     raise FileNotFoundError(f"{root}: no {' and no '.join(names)} there. {advice}")
 
 
-def _listed(folder: epath.Path, inside: str) -> pa.Array:
-    """What a folder below `folder` holds; nothing where there is none."""
+def _listed(folder: epath.Path, inside: str, suffix: str) -> np.ndarray:
+    """int64: hashes of the ids of the videos in a folder below `folder`; none where it is not."""
     here = folder / inside if inside else folder
     if os.path.isdir(here):  # listing a bucket goes through epath, which is slower
         names = os.listdir(here)
     else:
         names = [path.name for path in here.iterdir()] if here.is_dir() else []
-    return pa.array([f"{inside}/{name}" if inside else name for name in names], pa.string())
+    before = f"{inside}/" if inside else ""
+    return _hashes([before + n.removesuffix(suffix) for n in names if n.endswith(suffix)])
+
+
+def _hashes(names: Sequence[str]) -> np.ndarray:
+    """int64 [N], of this process alone."""
+    return np.fromiter(map(hash, names), np.int64, len(names))
 
 
 def few(names: pa.Array | pa.ChunkedArray) -> str:

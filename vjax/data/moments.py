@@ -10,6 +10,7 @@ from vjax.data.labelled import Records, Row, collect, first
 from vjax.data.rows import BadFile
 
 NAME = "moments_in_time"
+SUFFIX = ".mp4"
 SPLITS = {"train": "training", "validation": "validation"}  # its own words for them
 CATEGORIES = "moments_categories.txt"
 LAYOUT = """\
@@ -35,7 +36,7 @@ def open(root: str | os.PathLike, split: str, *, missing: str = "error") -> Reco
     file = annotations(root, split)[-1]
     inside = SPLITS[split]
     folder = first(epath.Path(root), (inside, f"videos/{inside}"), LAYOUT)
-    return collect(NAME, split, rows(root, split), folder, file=file, missing=missing)
+    return collect(NAME, split, rows(root, split), folder, SUFFIX, file=file, missing=missing)
 
 
 def annotations(root: str | os.PathLike, split: str) -> list[epath.Path]:
@@ -50,18 +51,19 @@ def rows(root: str | os.PathLike, split: str) -> Iterator[Row]:
     """The rows of a split's label file."""
     categories, file = annotations(root, split)
     numbers = _numbers(categories)
-    with file.open() as lines:
+    name = str(file)
+    with file.open(encoding="utf-8") as lines:
         for n, row in enumerate(csv.reader(lines), 1):
-            at = f"{file}, line {n}"
+            at = f"{name}, line {n}"
             if len(row) != 4:
                 raise BadFile(f"{at}: {len(row)} fields, needed are {_FIELDS}")
             video, category, *votes = row
-            if not (video.endswith(".mp4") and all(vote.isdecimal() for vote in votes)):
+            if not (video.endswith(SUFFIX) and all(vote.isdecimal() for vote in votes)):
                 raise BadFile(f"{at}: {','.join(row)} is no {_FIELDS}")
             if category not in numbers:
                 raise BadFile(f"{at}: its class {category!r} is not in {categories}")
             label = category.replace("+", " ")
-            yield video.removesuffix(".mp4"), video, label, category, numbers[category], "", ()
+            yield video.removesuffix(SUFFIX), label, category, numbers[category], "", ()
 
 
 _FIELDS = "CLASS/NAME.mp4,class,workers who agree,workers who do not"

@@ -15,6 +15,7 @@ from vjax.data.labelled import Records, Row, collect, first
 from vjax.data.rows import BadFile, json_array
 
 NAME = "something_something_v2"
+SUFFIX = ".webm"
 SPLITS = {"train": 168_913, "validation": 24_777, "test": 27_157}  # official numbers of clips
 FOLDERS = ("20bn-something-something-v2", "videos")  # the second is MMAction2's name
 LAYOUT = """\
@@ -42,7 +43,7 @@ def open(root: str | os.PathLike, split: str, *, missing: str = "error") -> Reco
     """
     file = annotations(root, split)[-1]
     folder = first(epath.Path(root), FOLDERS, LAYOUT)
-    return collect(NAME, split, rows(root, split), folder, file=file, missing=missing)
+    return collect(NAME, split, rows(root, split), folder, SUFFIX, file=file, missing=missing)
 
 
 def annotations(root: str | os.PathLike, split: str) -> list[epath.Path]:
@@ -59,17 +60,17 @@ def rows(root: str | os.PathLike, split: str) -> Iterator[Row]:
     *answers, labels, file = annotations(root, split)
     numbers = _numbers(labels)
     known = _answers(answers[0], numbers) if answers else {}
+    path = str(file)
     for n, row in enumerate(json_array(file)):
-        at = f"{file}, row {n}"
+        at = f"{path}, row {n}"
         name = row.get("id")
         if not isinstance(name, str) or not name or "/" in name:
             raise BadFile(f"{at}: its id is {name!r}, a file's name is needed")
-        video = f"{name}.webm"
         if split == "test":
             category = known.get(name, "")
             if known and not category:
                 raise BadFile(f"{at}: {name} is not in {answers[0].name}")
-            yield name, video, category, category, numbers.get(category, -1), "", ()
+            yield name, category, category, numbers.get(category, -1), "", ()
             continue
         label, template, things = (row.get(key) for key in ("label", "template", "placeholders"))
         if not (isinstance(label, str) and label and isinstance(template, str)):
@@ -79,7 +80,7 @@ def rows(root: str | os.PathLike, split: str) -> Iterator[Row]:
         category = template.replace("[", "").replace("]", "")
         if category not in numbers:
             raise BadFile(f"{at}: its class {category!r} is not in {labels}")
-        yield name, video, label, category, numbers[category], template, things
+        yield name, label, category, numbers[category], template, things
 
 
 def _file(root: str | os.PathLike, name: str) -> epath.Path:

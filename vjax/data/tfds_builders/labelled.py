@@ -16,9 +16,15 @@ SUMS = "SHA256SUMS"
 
 
 class Labelled:
-    """The methods of a builder of labelled clips; `source` is the module that reads its folder."""
+    """The methods of a builder of labelled clips.
+
+    Attributes:
+        source: the module that reads the data set's folder.
+        through_beam: False generates in this process, with the shuffle on disk.
+    """
 
     source = None
+    through_beam = True
 
     def _info(self) -> tfds.core.DatasetInfo:
         text = tfds.features.Text
@@ -56,6 +62,8 @@ class Labelled:
         }
 
     def _generate_examples(self, root, split, folder):
+        if not self.through_beam:
+            return (example(row, folder) for row in rows(split, self.source, root))
         # rows are read by a worker: as elements of the graph they would be more than Dataflow takes
         return (
             beam.Create([split])
@@ -67,7 +75,8 @@ class Labelled:
 
 def rows(split, source, root) -> Iterator[dict]:
     for row in source.rows(root, split):
-        yield dict(zip(SCHEMA.names, row, strict=True))
+        found = dict(zip(SCHEMA.names, row, strict=True))
+        yield found | {"file": found["id"] + source.SUFFIX}
 
 
 def example(row: dict, folder: epath.Path) -> tuple[str, dict]:
