@@ -226,7 +226,7 @@ def read_row(path: Path, root: Path, motion: bool) -> dict:
 def _arrays(column: pa.ChunkedArray, kind: pa.DataType) -> list[np.ndarray | None]:
     """One array a row, None where it is null: views of one buffer, not lists of Python numbers."""
     column = column.combine_chunks()
-    values = column.values.to_numpy().astype(kind.to_pandas_dtype(), copy=False)
+    values = column.values.to_numpy().astype(str(kind), copy=False)
     ends, valid = column.offsets.to_numpy(), column.is_valid().to_pylist()
     return [
         values[start:end] if there else None
