@@ -29,8 +29,8 @@ from vjax.data.tfds_builders.labelled import checked  # noqa: E402
 SOURCES = {"something_something_v2": something, "moments_in_time": moments}
 
 
-def build(name, root, data_dir, *options):
-    build_from([name, f"--manual_dir={root}", f"--data_dir={data_dir}", *options])
+def build(name, root, data_dir):
+    build_from([name, f"--manual_dir={root}", f"--data_dir={data_dir}"])
 
 
 @pytest.fixture(scope="module")
@@ -143,16 +143,6 @@ def test_label_files_are_compared_with_sums_that_are_there(tmp_path, listed, tra
     found = moments.annotations(root, "train") + moments.annotations(root, "validation")[1:]
     with pytest.raises(BadFile, match=match) if match else contextlib.nullcontext():
         assert len(checked(epath.Path(root), found)) == 3
-
-
-def test_without_beam_the_same_is_built(copies, data_dir, tmp_path):
-    build(moments.NAME, copies[moments.NAME], tmp_path, "--no_beam")
-    for split in moments.SPLITS:
-        places = (data_dir, tmp_path)
-        one, other = (tfds.data_source(moments.NAME, split=split, data_dir=d) for d in places)
-        assert list(one) == list(other)
-    with pytest.raises(SystemExit):
-        build(moments.NAME, copies[moments.NAME], tmp_path, "--no_beam", "--runner=DataflowRunner")
 
 
 def test_a_clip_without_a_file_stops_the_build_before_it_begins(tmp_path):

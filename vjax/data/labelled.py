@@ -38,7 +38,7 @@ SCHEMA = pa.schema(
 class MissingVideos(FileNotFoundError):
     """Clips that have a label and no file; `files` are all of them, relative to `folder`."""
 
-    def __init__(self, message: str, folder: Path, files: list[str]):
+    def __init__(self, message: str, folder: epath.Path, files: list[str]):
         super().__init__(message)
         self.folder, self.files = folder, files
 
@@ -90,7 +90,7 @@ class Records(Sequence[Record]):
     """
 
     def __init__(
-        self, dataset: str, split: str, folder: Path, suffix: str, table: pa.Table,
+        self, dataset: str, split: str, folder: epath.Path, suffix: str, table: pa.Table,
         missing: Sequence[str] = (),
     ):  # fmt: skip
         self.dataset, self.split, self.folder, self.suffix = dataset, split, folder, suffix
@@ -112,7 +112,7 @@ class Records(Sequence[Record]):
             yield from map(self._record, batch.to_pylist())
 
     def _record(self, row: dict) -> Record:
-        path = Path(self.folder, row["id"] + self.suffix)
+        path = Path(os.fspath(self.folder), row["id"] + self.suffix)
         placeholders = tuple(row.pop("placeholders"))
         return Record(**row, path=path, split=self.split, placeholders=placeholders)
 
@@ -189,7 +189,7 @@ def collect(
             raise BadFile(f"{file}: {len(twice)} ids stand in more than one row: {few(twice)}")
     there = np.concatenate([_listed(folder, name, suffix) for name in sorted(inside)])
     found = np.isin(ids, there)  # two names of one 64-bit hash: then the decoder misses the file
-    records = Records(dataset, split, Path(folder), suffix, table)
+    records = Records(dataset, split, folder, suffix, table)
     if found.all():
         return records
     gone = records.take(~found).files()
@@ -197,7 +197,7 @@ def collect(
     if missing == "error":
         raise MissingVideos(
             f"{folder}: {said}; put them there, or leave them out with missing='drop'",
-            Path(folder),
+            folder,
             gone.to_pylist(),
         )
     say(f"{dataset}: {said}; left out")

@@ -7,7 +7,6 @@ number is that of labels.json (TwentyBN's baseline sorts the classes anew, MMAct
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from etils import epath
 
@@ -97,7 +96,7 @@ def _numbers(file: epath.Path) -> dict[str, int]:
         raise BadFile(f'{file}: no object of class and number ("0") ({error})') from error
 
 
-def _answers(file: Path, numbers: dict[str, int]) -> dict[str, str]:
+def _answers(file: epath.Path, numbers: dict[str, int]) -> dict[str, str]:
     """Class of each test clip."""
     found = {}
     for n, line in enumerate(file.read_text().splitlines(), 1):

@@ -28,16 +28,8 @@ def main(argv: list[str] | None = None):
     parser.add_argument("name", choices=BUILDERS)
     parser.add_argument("--manual_dir", required=True, help="the data set as it was downloaded")
     parser.add_argument("--data_dir", required=True, help="where it is built")
-    parser.add_argument(
-        "--no_beam",
-        action="store_true",
-        help="one process that shuffles on disk: Beam's own runner holds the data set in memory",
-    )
     args, beam = parser.parse_known_args(argv)
-    if args.no_beam and beam:
-        parser.error(f"--no_beam and options of Beam: {' '.join(beam)}")
     builder = BUILDERS[args.name](data_dir=args.data_dir)
-    builder.through_beam = not args.no_beam
     where = tfds.download.DownloadConfig(
         manual_dir=args.manual_dir, beam_options=PipelineOptions(beam)
     )

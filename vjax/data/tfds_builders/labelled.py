@@ -16,15 +16,9 @@ SUMS = "SHA256SUMS"
 
 
 class Labelled:
-    """The methods of a builder of labelled clips.
-
-    Attributes:
-        source: the module that reads the data set's folder.
-        through_beam: False generates in this process, with the shuffle on disk.
-    """
+    """The methods of a builder of labelled clips; `source` is the module that reads its folder."""
 
     source = None
-    through_beam = True
 
     def _info(self) -> tfds.core.DatasetInfo:
         text = tfds.features.Text
@@ -57,13 +51,10 @@ class Labelled:
         files = {file for split in found for file in self.source.annotations(root, split)}
         self.info.metadata["sha256"] = checked(root, sorted(files))
         return {
-            split: self._generate_examples(root, split, epath.Path(folder))
-            for split, folder in found.items()
+            split: self._generate_examples(root, split, folder) for split, folder in found.items()
         }
 
     def _generate_examples(self, root, split, folder):
-        if not self.through_beam:
-            return (example(row, folder) for row in rows(split, self.source, root))
         # rows are read by a worker: as elements of the graph they would be more than Dataflow takes
         return (
             beam.Create([split])
