@@ -69,11 +69,24 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """A file of conversations about videos and images, and how it is mixed with others."""
+
+    path: str  # .json, .jsonl or .parquet
+    folder: str = ""  # that paths in it are relative to; its own where empty
+    weight: AboveZero = 1.0  # how often an epoch takes each row
+    cap: Count = 0  # most rows of an epoch, 0 = no limit
+    fraction: Share = 1.0  # of the rows, the same whatever the seed; 0.1 is inside 0.2
+    frames: Count = 0  # most of a video, 0 = as sampling says
+    prompt: str = ""  # put after each question ("Answer in one word.")
+
+
+@dataclass(frozen=True)
 class Data:
     source: Literal["sample", "procedural", "folder"] = "sample"
     clips: str = ""  # a folder of videos; makes the source `folder`
     on_bad_clip: Literal["error", "skip", "blank"] = "error"
-    max_bad_share: Share = 0.1  # skipped clips beyond this share stop the run
+    max_bad_share: Share = 0.1  # skipped files beyond this share of all stop the run
     procedural_clips: Count = 300  # for training
     procedural_share: Share = 0.5  # of training items
     procedural_eval_clips: Count = 160
@@ -85,6 +98,13 @@ class Data:
     workers: Count = 2  # decode processes, 0 = in this one
     deadline_s: AboveZero = 10.0  # without a frame, after which a file is bad
     read_threads: Positive = 4
+    # what --config.train.questions=rows trains on: "FILE", or a dict of the fields of Rows
+    mixture: tuple[Rows, ...] = ()
+    row_tokens: Positive = 1024  # of a row that samples are packed into
+    window: Positive = 1024  # samples that are packed together
+    buckets: Annotated[int, Range(1, 4)] = 3  # most batch shapes
+    on_long: Literal["error", "skip"] = "error"  # a sample that no row holds
+    processes: Count = 0  # that make batches (Grain workers), 0 = threads of this one
 
 
 @dataclass(frozen=True)
@@ -97,6 +117,21 @@ class Index:
     # that one accelerator takes: a 7B model, 64 frames at 336 pixels, LoRA, an H200 at 40 % of peak
     clips_per_s: AboveZero = 2.4
     decode: bool = True  # check decodes every frame; False: the packets and the first picture
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames of a whole clip are shown; `vjax.video.strategies.Sampling` says what counts."""
+
+    kind: Literal["uniform", "fps", "stride", "segments", "window", "views", "motion"] = "uniform"
+    frames: Positive = 8
+    fps: AboveZero = 2.0
+    min_frames: Positive = 4
+    max_frames: Positive = 768
+    multiple: Positive = 1
+    stride: Positive = 1
+    views: Positive = 1
+    power: AboveZero = 0.5
 
 
 @dataclass(frozen=True)
@@ -150,7 +185,8 @@ class Train:
     trainable: Pattern = "lora"  # adapters, a regex over parameter paths, or both: "lora|REGEX"
     remat: bool = False
     log_every: Positive = 10
-    questions: Literal["fragments", "scenes"] = "fragments"  # scenes: ordinary supervised tuning
+    # scenes, rows: ordinary supervised tuning, on procedural clips or on data.mixture
+    questions: Literal["fragments", "scenes", "rows"] = "fragments"
     control: Literal["none", "shuffle_labels"] = "none"
 
 
@@ -177,6 +213,7 @@ class Eval:
     items_procedural: Count = 300  # per task
     items_real: Count = 150  # per task
     items_scene: Count = 400  # in all
+    items_rows: Count = 200  # of data.mixture in all, at most a tenth of a file; not trained on
     batch_size: Positive = 32
     seed: Count = 1
     sampler: Literal["motion", "uniform", "random"] = "motion"  # of the sets that are judged
@@ -244,6 +281,7 @@ class Config:
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
     index: Index = field(default_factory=Index)
+    sampling: Sampling = field(default_factory=Sampling)
     fragments: Fragments = field(default_factory=Fragments)
     lora: Lora = field(default_factory=Lora)
     optim: Optim = field(default_factory=Optim)
@@ -318,7 +356,8 @@ def diff(a: Config, b: Config) -> list[str]:
 
 # prefixes of fields that say how a run is carried out, not what comes of it: free on resume
 EXECUTION = (
-    "data.workers", "data.read_threads", "train.log_every", "checkpoint.", "mesh.", "export.",
+    "data.workers", "data.read_threads", "data.processes", "train.log_every", "checkpoint.",
+    "mesh.", "export.",
 )  # fmt: skip
 
 
@@ -388,11 +427,17 @@ def _freeze(cls: type, values: Mapping, prefix: str):
             raise ConfigError(
                 f"unknown config key {prefix}{key}; did you mean {nearest(f'{prefix}{key}')}?"
             )
-    return cls(**{key: _value(hints[key], value, prefix + key) for key, value in values.items()})
+    made = {key: _value(hints[key], value, prefix + key) for key, value in values.items()}
+    for one in dataclasses.fields(cls):
+        if one.name not in made and one.default is one.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"config key {prefix}{one.name} must be given")
+    return cls(**made)
 
 
 def _value(hint: Any, value: Any, key: str):
     """`value` as the type `hint` asks for, or ConfigError."""
+    if hint is Rows and isinstance(value, str):
+        value = {"path": value}
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping | ConfigDict):
             raise ConfigError(f"config key {key} is a group of fields, got {value!r}")
@@ -450,6 +495,11 @@ def _check_together(config: Config):
         )
     if odd := [name for name in config.export.format if name not in EXPORTS]:
         raise ConfigError(f"export.format: {odd[0]!r} is none of {', '.join(EXPORTS)}")
+    if (config.train.questions == "rows") != bool(data.mixture):
+        raise ConfigError(
+            "train.questions=rows and data.mixture need each other: "
+            "--config.train.questions=rows --config.data.mixture=\"('FILE.json',)\""
+        )
     if not any(dataclasses.asdict(config.fragments.weights).values()):
         raise ConfigError("fragments.weights: all five are 0; leave at least one task")
     for i, group in enumerate(config.optim.groups):

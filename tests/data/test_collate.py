@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.data import made_up
-from vjax.data.collate import Shape, collate, pack
+from vjax.data.collate import Shape, collate
+from vjax.data.packing import pack
 from vjax.prompts.pixels import to_model_size
 
 pytestmark = pytest.mark.smoke

@@ -7,8 +7,8 @@ import pytest
 
 from tests.data import made_up
 from tests.fragments.clips import clip_of, named
-from vjax.data.collate import pack
 from vjax.data.fragments import ROW_TOKENS, Lengths
+from vjax.data.packing import pack
 from vjax.data.plan import eval_records
 from vjax.fragments import TASKS
 

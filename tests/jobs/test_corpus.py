@@ -1,12 +1,15 @@
 """Clips of a run: a folder with good and bad files, held-out clips, and the procedural ones."""
 
+import errno
 import json
+import os
 import shutil
 
 import pytest
 
+from tests.video.test_containers import write
 from vjax.console import UserError
-from vjax.jobs import _corpus, _scores
+from vjax.jobs import _corpus, _scores, check
 from vjax.video.world import corpus as world
 
 
@@ -68,8 +71,45 @@ def test_more_bad_files_than_the_share_allowed_stop_the_run_and_are_all_named(pr
             path.write_text("no video any more")
     with pytest.raises(UserError, match="more than data.max_bad_share=0.1") as error:
         prepare(f"data.clips={folder}", "data.on_bad_clip=skip")
-    assert "are unusable" in str(error.value)
-    assert "NotAVideo" in str(error.value) or "no video any more" not in str(error.value)
+    assert "NotAVideo" in str(error.value) and "no video any more" not in str(error.value)
+
+
+SKIP = "data.on_bad_clip=skip"
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "flags", "said"),
+    [
+        ([], (), ""),
+        ([], ("data.on_bad_clip=blank",), "blank"),
+        (["train"], (), SKIP),
+        (["short"], (), "3 frames, at least 5 are needed"),
+        (["heldout"], (SKIP, "data.max_bad_share=0.2"), ""),
+        (["train", "heldout"], (SKIP, "data.max_bad_share=0.2"), "2 of 8 files are bad"),
+        (["train", "train"], (SKIP, "data.max_bad_share=0.25"), ""),
+        (["heldout", "heldout"], (SKIP, "data.max_bad_share=0.5"), "all 2 of the heldout clips"),
+    ],
+)
+def test_check_and_training_decide_alike(parsed, videos, tmp_path, spoilt, flags, said):
+    root = tmp_path / "videos"
+    root.mkdir()
+    for path in videos:
+        shutil.copy(path, root)
+    flags = (f"data.clips={root}", "data.source=folder", *flags)
+    config = parsed(tmp_path, *(f"--config.{flag}" for flag in flags)).config
+    parts = _corpus.by_split(config, *_corpus.real_files(config)[:2])
+    for split in spoilt:
+        if split == "short":
+            write(parts["train"].pop(), "libx264", "yuv420p", n=3)
+        else:
+            parts[split].pop().write_text("no video any more")
+    for job in (lambda: check.run(config, tmp_path), lambda: _corpus.prepare(config)):
+        if said:
+            with pytest.raises(UserError) as error:
+                job()
+            assert said in str(error.value)
+        else:
+            job()
 
 
 def test_held_out_clips_are_other_files_and_the_same_every_time(prepare, videos, tmp_path):
@@ -103,6 +143,24 @@ def test_a_folder_without_videos_is_named(prepare, tmp_path, make, message):
     with pytest.raises(UserError) as error:
         prepare(f"data.clips={root}")
     assert str(root) in str(error.value) and message in str(error.value)
+
+
+@pytest.mark.parametrize("job", ["train", "check", "index"])
+def test_a_folder_that_may_not_be_looked_into_is_named(run, folder, monkeypatch, capsys, job):
+    listed = os.scandir
+
+    def refusing(path):
+        if path == str(folder / "more"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(SystemExit) as stopped:
+        flags = ("--config.data.source=folder", f"--config.data.clips={folder}")
+        run(folder.parent / "run", f"--job={job}", *flags)
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and "Traceback" not in said
+    assert str(folder / "more") in said and "Permission denied" in said
 
 
 @pytest.mark.smoke

@@ -84,13 +84,14 @@ def test_index_lists_what_cannot_be_read(job, corpus):
 def test_check_is_content_with_a_sound_folder(job, tmp_path):
     assert "3 of 3 files are usable" in job("check")
     lines = [json.loads(line) for line in (tmp_path / "w" / "check.jsonl").open()]
-    assert lines[0] == {"path": "a.mp4", "ok": True, "frames": 24, "width": 64, "height": 48}
+    found = {"path": "a.mp4", "ok": True, "frames": 24, "width": 64, "height": 48, "clips": 1}
+    assert lines[0] == found
     assert len(lines) == 3
 
 
 def test_check_has_a_line_for_every_file_and_says_why(job, corpus, tmp_path):
     spoil(corpus)
-    with pytest.raises(UserError, match=r"6 of 9 files are bad.*on_bad_clip=skip"):
+    with pytest.raises(UserError, match=r"(?s)6 of 9 files are bad.*on_bad_clip=skip"):
         job("check")
     lines = [json.loads(line) for line in (tmp_path / "w" / "check.jsonl").open()]
     assert {line["path"] for line in lines if line["ok"]} == {"a.mp4", "b.mp4", "c.mkv"}
@@ -100,11 +101,20 @@ def test_check_has_a_line_for_every_file_and_says_why(job, corpus, tmp_path):
 
 
 def test_check_allows_the_share_that_the_config_does(job, corpus):
-    (corpus / "empty.mp4").touch()
+    (corpus / "0.mp4").touch()  # not the one that is held out
     skip = "--config.data.on_bad_clip=skip"
     assert "3 of 4 files are usable" in job("check", skip, "--config.data.max_bad_share=0.25")
     with pytest.raises(UserError, match=r"max_bad_share=0\.2$"):
         job("check", skip, "--config.data.max_bad_share=0.2", f"--workdir={corpus.parent}/v")
+
+
+def test_check_tells_of_a_name_that_is_not_utf8(job, corpus, tmp_path):
+    (corpus / os.fsdecode(b"0\xe9.mp4")).write_bytes((corpus / "a.mp4").read_bytes())
+    said = job("check", "--config.data.on_bad_clip=skip", "--config.data.max_bad_share=0.5")
+    said.encode()  # as a terminal does
+    lines = [json.loads(line) for line in (tmp_path / "w" / "check.jsonl").open()]
+    (bad,) = [line for line in lines if not line["ok"]]
+    assert bad["path"] == r"0\udce9.mp4" and "not UTF-8" in bad["reason"] and bad["path"] in said
 
 
 def test_check_sees_damage_behind_the_packets(job, corpus):

@@ -18,7 +18,7 @@ from tests.train.tiny_step import (
     parts,
     take,
 )
-from vjax.data.collate import pack
+from vjax.data.packing import pack
 
 
 def same(a, b) -> dict[str, bool]:

@@ -26,7 +26,7 @@ def write_video(
     pix_fmt="yuv420p",
     **options,
 ):
-    """A video of n pictures; `container` and `options` are those of the muxer and the encoder."""
+    """`container` and `options` are those of the muxer and the encoder."""
     pictures = [picture(i) for i in range(n)]
     with av.open(str(path), "w", options=container or {}) as file:
         # Whole milliseconds where times are given, else whole frames.
@@ -47,6 +47,7 @@ def write_video(
 
 @pytest.fixture
 def make_video():
+    """`write_video`."""
     return write_video
 
 

@@ -2,11 +2,13 @@
 
 import numpy as np
 
-# Fields of headers whose values decoders trust: boxes of MP4, elements of Matroska, chunks of AVI.
+# Fields of headers whose values decoders trust: boxes of MP4, elements of Matroska, chunks of AVI,
+# pages of Ogg, packs and sequences of MPEG.
 HEADERS = (
     b"moov", b"trak", b"mdhd", b"hdlr", b"stbl", b"stsd", b"stts", b"ctts", b"stss", b"stsc",
     b"stsz", b"stco", b"avcC", b"elst", b"tkhd", b"mvhd", b"ftyp", b"\x1a\x45\xdf\xa3",
     b"\x16\x54\xae\x6b", b"\x1f\x43\xb6\x75", b"RIFF", b"avih", b"strh", b"strf", b"movi", b"idx1",
+    b"GIF8", b"OggS", b"\0\0\1\xba", b"\0\0\1\xb3",
 )  # fmt: skip
 HOWS = ("bits", "burst", "cut", "header", "zeros", "splice", "suffix", "double")
 

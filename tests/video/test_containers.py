@@ -4,6 +4,8 @@ The truth is what the test itself wrote, and PyAV's own packets and frames.
 """
 
 import json
+import os
+import struct
 from fractions import Fraction
 
 import av
@@ -14,9 +16,9 @@ from PIL import Image
 from vjax.video import errors
 from vjax.video.decode import timed_frames
 from vjax.video.folder import list_videos
-from vjax.video.probe import probe
+from vjax.video.probe import hash_of, probe
 from vjax.video.read import read_frames
-from vjax.video.shape import Shaper
+from vjax.video.shape import BICUBIC, Shaper
 
 N, FPS = 24, 10
 
@@ -86,9 +88,9 @@ def videos(tmp_path_factory):
 
 def by_pyav(path):
     """Times in seconds and RGB of every frame, in the order in which they are shown."""
+    flags = dict(format="rgb24", interpolation=BICUBIC, threads=1)  # ours; FFmpeg's are bilinear
     with av.open(str(path)) as container:
-        frames = [(f.time, f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
-    return frames
+        return [(f.time, f.reformat(**flags).to_ndarray()) for f in container.decode(video=0)]
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -115,7 +117,7 @@ def test_times_and_pixels_are_pyavs_own(videos, name):
     if source.container != "avi":  # which stores no times: FFmpeg guesses
         assert [time for time, _ in ours] == pytest.approx([time for time, _ in theirs], abs=1e-6)
     for (_, one), (_, other) in zip(ours, theirs, strict=True):
-        assert np.abs(one.astype(int) - other).max() <= 4  # bicubic chroma, not bilinear
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -163,6 +165,69 @@ def test_times_that_run_backwards_in_the_file(tmp_path):
         assert np.abs(shaper.rgb(frame).astype(int) - picture(i, 48, 64)).mean() < 12
     for i, rgb in enumerate(read_frames(source, range(8))):
         assert np.abs(rgb.astype(int) - picture(i, 48, 64)).mean() < 12
+
+
+@pytest.mark.parametrize("codec", ["mjpeg", "libx264"])
+def test_frames_of_one_time(tmp_path, codec):
+    """Two that are shown at the same moment stay two, in the order of the file."""
+    path, ticks = tmp_path / "a.mkv", [0, 1, 1, 2, 3, 5, 5, 6]
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=FPS, options={"g": "4", "bf": "0"})
+        stream.height, stream.width = 48, 64
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        packets = []
+        for i in range(len(ticks)):
+            frame = av.VideoFrame.from_ndarray(picture(i, 48, 64), format="rgb24")
+            packets += stream.encode(frame)
+        for tick, packet in zip(ticks, packets + stream.encode(), strict=True):
+            packet.time_base, packet.pts, packet.dts = Fraction(1, FPS), tick, tick
+            file.mux(packet)
+    source, theirs = probe(path), by_pyav(path)
+    np.testing.assert_allclose(source.times, np.array(ticks) / FPS, atol=1e-9)
+    assert [n for n, _, _ in timed_frames(source)] == list(range(len(ticks)))
+    frames = read_frames(source, range(len(ticks)))
+    np.testing.assert_array_equal(frames, np.stack([rgb for _, rgb in theirs]))
+
+
+def with_edits(path, edits):
+    """Writes the edit list of an MP4 anew: milliseconds, and the tick of 1/10240 s they start at,
+    or None for an empty edit, before which nothing is shown."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"elst") - 4
+    old, first = int.from_bytes(data[at : at + 4], "big"), int.from_bytes(data[at + 20 : at + 24])
+    rows = [
+        struct.pack(">IiI", length, -1 if start is None else first + start, 0x10000)
+        for length, start in edits
+    ]
+    box = b"elst" + bytes(4) + len(rows).to_bytes(4, "big") + b"".join(rows)
+    data[at : at + old] = (len(box) + 4).to_bytes(4, "big") + box
+    for name in (b"edts", b"trak", b"moov"):  # which is the last of the file
+        box_at = data.index(name) - 4
+        size = int.from_bytes(data[box_at : box_at + 4], "big") + len(box) + 4 - old
+        data[box_at : box_at + 4] = size.to_bytes(4, "big")
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("edits", "order", "delay"),
+    [
+        ([(700, None), (2400, 0)], [*range(24)], 0.7),
+        ([(800, 0), (800, 16 * 1024)], [*range(8), *range(16, 24)], 0),
+        ([(800, 16 * 1024), (800, 0)], [*range(16, 24), *range(8)], 0),
+        ([(800, 0), (800, 0)], [*range(8), *range(8)], 0),
+    ],
+    ids=["delay", "two pieces", "swapped", "twice"],
+)
+def test_edit_lists(tmp_path, edits, order, delay):
+    path = write(tmp_path / "a.mp4", "libx264", "yuv420p", options=KEYS)
+    whole = [rgb for _, rgb in by_pyav(path)]
+    with_edits(path, edits)
+    source = probe(path)
+    # FFmpeg shows a piece that begins between key frames one frame early
+    np.testing.assert_allclose(source.times, delay + np.arange(len(order)) / FPS, atol=1.01 / FPS)
+    assert source.times.tolist() == pytest.approx([time for time, _ in by_pyav(path)], abs=1e-9)
+    frames = read_frames(source, range(len(order)))
+    np.testing.assert_array_equal(frames, np.stack([whole[n] for n in order]))
 
 
 @pytest.mark.parametrize("size", [None, 32, (20, 36)])
@@ -280,6 +345,17 @@ def test_images_are_turned_as_their_exif_says(stills, tmp_path):
     exif[0x0112] = 6  # to be turned clockwise
     Image.fromarray(np.rot90(picture(9))).save(path.parent / "a.jpg", exif=exif, quality=95)
     assert np.abs(read_frames(probe(path), [0])[0].astype(int) - picture(9)).mean() < 6
+
+
+def test_a_list_that_names_a_pipe(stills):
+    path = stills({"fps": 1, "frames": ["1.png", "pipe.png"]})
+    os.mkfifo(path.parent / "pipe.png")
+    with pytest.raises(errors.NotAVideo, match=r"pipe\.png: no file"):
+        probe(path)
+    with pytest.raises(errors.NotAVideo, match=r"pipe\.png: no file"):
+        hash_of(path)  # before any child is asked
+    with pytest.raises(errors.TruncatedVideo, match=r"pipe\.png"):
+        probe(stills({"fps": 1, "frames": ["pipe.png"]}))
 
 
 def test_lists_are_found_in_a_corpus(stills, tmp_path):

@@ -9,10 +9,12 @@ from skimage.metrics import structural_similarity
 from tests.video.conftest import texture
 from vjax.video import decode as decode_module
 from vjax.video import errors, shape
+from vjax.video import probe as probe_module
 from vjax.video.decode import decode, decode_cut, decode_windows, motion_of, walk
 from vjax.video.frames import milliseconds
 from vjax.video.motion import motion_curve
 from vjax.video.probe import probe
+from vjax.video.read import read_frames
 from vjax.video.sampling import pick
 
 # What a container makes of H.264 with B-frames differs: MP4 and Matroska store times, AVI only an
@@ -292,6 +294,48 @@ def test_trimmed_file_is_not_truncated(make_video, tmp_path, trim):
     np.testing.assert_allclose(clip.table.time, np.arange(50) / 25, atol=1e-4)
     skipped = 20 if trim == "start" else 0
     np.testing.assert_array_equal(clip.frames, whole.frames[skipped : skipped + 50])
+
+
+def test_a_key_frame_without_a_time_that_is_not_shown(make_video, tmp_path, monkeypatch):
+    """Demuxed packets of a file trimmed at its start, the times of those not shown taken away."""
+    path = make_video(tmp_path / "a.mp4", n=40, g="12")
+    whole = decode(path)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"elst") + 12  # duration in milliseconds, first tick of the media shown
+    first = int.from_bytes(data[at + 4 : at + 8], "big") + 20 * 512
+    data[at : at + 8] = (800).to_bytes(4, "big") + first.to_bytes(4, "big")
+    path.write_bytes(data)
+    taken = []
+
+    class Untimed:
+        def __init__(self, container):
+            self.container = container
+
+        def __getattr__(self, name):
+            return getattr(self.container, name)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.container.close()
+
+        def demux(self, stream):
+            for packet in self.container.demux(stream):
+                if packet.is_discard:
+                    packet.pts = None
+                    taken.append(packet.is_keyframe)
+                yield packet
+
+    real = probe_module.open_video
+    monkeypatch.setattr(probe_module, "open_video", lambda path: Untimed(real(path)))
+    source = probe(path)
+    assert any(taken)
+    assert len(source.pts) == 20 and None not in source.keys.tolist()
+    monkeypatch.undo()
+    rows = [0, 3, 10, 19]
+    frames = read_frames(source, rows, size=96, resize="swscale")
+    np.testing.assert_array_equal(frames, whole.frames[20:][rows])
 
 
 def test_window_beyond_the_end(make_video, tmp_path):

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -129,6 +131,34 @@ def test_threads_share_children(sound):
     assert read.counts == {"read": 24}
 
 
+@pytest.mark.parametrize(("frames", "most"), [(4, 1), (2, 2), (1, 4)])
+def test_bytes_in_flight_are_bounded(sound, monkeypatch, frames, most):
+    """Of room for five frames, by four children: calls of 4, 2 or 1 frame at a time."""
+    lock, at_work, seen = threading.Lock(), [], []
+
+    def call(function, source, rows, **_):
+        with lock:
+            at_work.append(len(rows))
+            seen.append(sum(at_work))
+        time.sleep(0.02)
+        with lock:
+            at_work.remove(len(rows))
+        return np.zeros(0)
+
+    with Reader(1, workers=4, in_flight=5 * 32 * 32 * 3) as read, ThreadPoolExecutor(4) as threads:
+        monkeypatch.setattr(read._children, "call", call)
+        list(threads.map(lambda _: read.read(sound, range(frames), size=32), range(20)))
+        assert max(seen) <= most * frames <= 5
+        list(threads.map(lambda _: read.read(sound, range(9), size=32), range(6)))
+    assert max(seen) == 9  # more than there is room for: alone
+
+
+def test_room_is_given_back_after_an_error(broken):
+    with Reader(3, workers=0, on_bad="skip", max_bad_share=1, in_flight=1) as read:
+        for n in range(3):
+            assert read.read(dataclasses.replace(broken, video_id=f"{n}"), [0], size=32) is None
+
+
 def test_a_spoilt_quarantine_file(tmp_path):
     (tmp_path / "q.jsonl").write_text('{"video_id": "a"}\n')
     with pytest.raises(ValueError, match=r"q\.jsonl, line 1"):
@@ -143,8 +173,9 @@ def resident(process: int) -> float:
 
 @pytest.mark.slow
 def test_ten_thousand_clips_leave_no_memory_behind(sound, broken):
-    """Of every ten one is bad; memory of this process and of the children stays where it was."""
-    sources = [dataclasses.replace(broken, video_id="bad")] + [sound] * 9
+    """Of every ten one is bad; memory and open files of this process and of the children stay
+    where they were."""
+    sources, open_files = [dataclasses.replace(broken, video_id="bad")] + [sound] * 9, []
     with (
         Reader(10, workers=2, on_bad="skip", max_bad_share=0.2) as read,
         ThreadPoolExecutor(3) as threads,
@@ -158,7 +189,9 @@ def test_ten_thousand_clips_leave_no_memory_behind(sound, broken):
                         range(n, n + 100),
                     )
                 )
-            return [resident(pid) for pid in (os.getpid(), *sorted(read._children.pids))]
+            pids = (os.getpid(), *sorted(read._children.pids))
+            open_files.append([len(os.listdir(f"/proc/{pid}/fd")) for pid in pids])
+            return [resident(pid) for pid in pids]
 
         go(500)
         before = go(1000)
@@ -166,4 +199,5 @@ def test_ten_thousand_clips_leave_no_memory_behind(sound, broken):
     grown = [round(b - a, 1) for a, b in zip(before, after, strict=True)]
     # one frame kept of each clip would be 1,300 MB; what allocators keep back comes and goes
     assert max(grown) < 40, f"grown by {grown} MB"
+    assert open_files[-1] == open_files[0], open_files
     assert read.counts["read"] == 9000

@@ -16,6 +16,8 @@ class Shape:
     Attributes:
       rows: B; length: T; images: V, slots of the vision buffer; image_size: H = W in pixels;
       patches: P, vision tokens of an image.
+      row_images: slots of each row, so that rows can be dealt out with their pictures; 0 where
+        rows share the buffer.
     """
 
     rows: int
@@ -23,6 +25,7 @@ class Shape:
     images: int
     image_size: int
     patches: int
+    row_images: int = 0
 
 
 def micro_batches(
@@ -38,39 +41,20 @@ def micro_batches(
     return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
 
-def pack(lengths: Sequence[int], length: int) -> list[list[int]]:
-    """First-fit decreasing: which examples share a row of `length` tokens; ties in the order given.
-
-    Raises:
-      ValueError: an example longer than a row.
-    """
-    rows: list[list[int]] = []
-    room: list[int] = []
-    for n in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
-        if lengths[n] > length:
-            raise ValueError(f"example {n}: {lengths[n]} tokens do not fit a row of {length}")
-        row = next((r for r, left in enumerate(room) if left >= lengths[n]), None)
-        if row is None:
-            row = len(rows)
-            rows.append([])
-            room.append(length)
-        rows[row].append(n)
-        room[row] -= lengths[n]
-    return rows
-
-
 def collate(
     rows: Sequence[Sequence[Encoded]],
     shape: Shape,
     *,
     pad_token_id: int,
     items: Sequence[int] | None = None,
+    rope: bool = False,
 ) -> dict[str, np.ndarray]:
     """Examples to the batch dict: those of a row one after another, all pictures in one buffer.
 
     Args:
       rows: the examples of each row; rows that are absent up to `shape.rows` are padding.
       items: the `item` field, one number a row.
+      rope: whether there are `rope_positions` without an example too.
 
     Raises:
       ValueError: more rows, tokens in a row or pictures than the shape has room for, or vision
@@ -89,17 +73,20 @@ def collate(
         "images": np.zeros((shape.images, shape.image_size, shape.image_size, 3), np.uint8),
         "item": np.full((B,), -1, np.int64),
     }
-    if any(example.rope is not None for row in rows for example in row):
+    if rope or any(example.rope is not None for row in rows for example in row):
         batch["rope_positions"] = np.zeros((B, T, 3), np.int32)
-    slot = 0
+    slot, slots = 0, shape.images
     for b, row in enumerate(rows):
         at = 0
+        if shape.row_images:
+            slot, slots = b * shape.row_images, (b + 1) * shape.row_images
         for segment, example in enumerate(row, 1):
             n = len(example.tokens)
             if at + n > T:
                 raise ValueError(f"row {b}: {at + n} tokens do not fit a length of {T}")
-            if slot + len(example.images) > shape.images:
-                raise ValueError(f"row {b}: the vision buffer of {shape.images} pictures is full")
+            if slot + len(example.images) > slots:
+                of = shape.row_images or shape.images
+                raise ValueError(f"row {b}: the vision buffer of {of} pictures is full")
             here = slice(at, at + n)
             batch["tokens"][b, here] = example.tokens
             # the last token of a segment predicts nothing: the next one belongs to another example

@@ -12,10 +12,12 @@ def put(batch: dict[str, np.ndarray], mesh, *, stacked: bool = False) -> dict[st
       stacked: fields have a leading axis of micro-batches, which is not split.
 
     Returns:
-      The batch without `item`, which is for people.
+      The batch without `item` and `work`, which are for people.
     """
     rows = PartitionSpec(None, ("data", "fsdp")) if stacked else PartitionSpec(("data", "fsdp"))
     sharding = NamedSharding(mesh, rows)
     return {
-        name: jax.device_put(field, sharding) for name, field in batch.items() if name != "item"
+        name: jax.device_put(field, sharding)
+        for name, field in batch.items()
+        if name not in ("item", "work")
     }

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vjax.data.collate import Shape, collate, micro_batches, pack
+from vjax.data.collate import Shape, collate, micro_batches
 from vjax.data.items import FragmentItem
+from vjax.data.packing import pack
 from vjax.data.plan import TrainPlan
 from vjax.data.rehearsal import Rehearsal
 from vjax.prompts.chat import Chat

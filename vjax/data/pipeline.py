@@ -1,9 +1,11 @@
 """The Grain pipeline: batch numbers in, numpy batches out, a few ahead of the step."""
 
+import sys
 from collections.abc import Callable, Iterator
 
 import grain
 import numpy as np
+from absl import flags
 
 
 def batches(
@@ -13,12 +15,26 @@ def batches(
     *,
     threads: int = 2,
     ahead: int = 4,
+    workers: int = 0,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """make_batch(start), ..., make_batch(stop - 1), in order, computed in threads ahead of use.
+    """make_batch(start), ..., make_batch(stop - 1), in order, computed ahead of use.
 
     The data position is the number of the next batch, an integer: batches are pure functions of it,
-    so that a resumed run reads on as if it had never stopped, whatever `threads` is.
+    so that a resumed run reads on as if it had never stopped, whatever `threads` and `workers` are.
+
+    Args:
+      make_batch: called from many threads; with workers it travels to them by pickle.
+      threads: of this process, or of each worker.
+      ahead: batches that are ready at most, of each worker.
+      workers: processes that make them; 0 for none but this one.
     """
     numbers = grain.MapDataset.range(start, stop).map(make_batch)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
-    return iter(numbers.to_iter_dataset(options))
+    made = numbers.to_iter_dataset(options)
+    if workers:
+        if not flags.FLAGS.is_parsed():  # Grain reads its own, also where vjax is a library
+            flags.FLAGS(sys.argv[:1])
+        made = made.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=ahead)
+        )
+    return iter(made)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from vjax.data.collate import Shape, pack
+from vjax.data.collate import Shape
 from vjax.data.items import FragmentItem
+from vjax.data.packing import pack
 from vjax.fragments import TASKS, Drop, FragmentConfig, make_records
 from vjax.video.frames import Clip
 from vjax.video.rng import philox

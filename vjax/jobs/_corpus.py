@@ -15,6 +15,7 @@ from vjax.video import clips as sample_clips
 from vjax.video.errors import VideoError
 from vjax.video.folder import scan
 from vjax.video.frames import Clip
+from vjax.video.probe import written
 from vjax.video.rng import philox
 from vjax.video.store import ClipStore, Drop
 from vjax.video.world import corpus as world
@@ -23,6 +24,9 @@ from vjax.video.world.scene import Scene
 VIDEO_SPEC = "video_spec.json"
 SHIPPED = ("", "random", "smollm2")  # model.path of what is shown the frames of vjax-tiny
 HELDOUT_SHARE = 0.25  # of the source clips in a user's folder
+SHOWN = 10  # bad files in a message
+
+Parts = dict[str, list[Path]]  # files by split: `train`, `heldout`
 
 
 @dataclasses.dataclass
@@ -70,44 +74,36 @@ def prepare(config: Config) -> Corpus:
       UserError: clips that cannot be had, unusable files (unless config.data.on_bad_clip is `skip`
         and their share is small), or too few source clips to hold some out.
     """
+    check_policy(config)
     data = config.data
-    if data.on_bad_clip == "blank":
-        raise UserError("no fragment can be asked of blank frames: data.on_bad_clip=skip")
-    cache = cache_root()
-    signal = "ssim" if config.fragments.sampler == "ssim" else "luma"
-    store = ClipStore(cache / "frames")
+    store = ClipStore(cache_root() / "frames")
     corpus = Corpus(ClipCache(store), {}, {}, {}, [], {}, {})
 
-    def build(paths: Sequence[Path], root: Path | None, what: str) -> list[str]:
-        with progress(total=len(paths), desc=f"decode {what}", unit="clip") as bar:
-            try:
-                built = store.build(
-                    paths,
-                    root=root,
-                    workers=data.workers,
-                    deadline=data.deadline_s,
-                    on_bad=data.on_bad_clip,
-                    seed=config.seed,
-                    min_s=data.window_min_s,
-                    max_s=data.window_max_s,
-                    store_size=data.store_size,
-                    resize=resize_of(config),
-                    signal=signal,
-                    progress=lambda *_: bar.update(),
-                )
-            except VideoError as error:
-                raise UserError(
-                    f"{error}\n--config.data.on_bad_clip=skip leaves such files out"
-                ) from error
-            bar.update(len(paths) - bar.n)
-        corpus.dropped += built.dropped
-        if len(built.dropped) > data.max_bad_share * len(paths):
-            reasons = "\n".join(f"  {drop.path}: {drop.reason}" for drop in built.dropped)
-            raise UserError(
-                f"{len(built.dropped)} of {len(paths)} {what} are unusable, more than "
-                f"data.max_bad_share={data.max_bad_share}:\n{reasons}"
-            )
-        return built.keys
+    def build(parts: Parts, root: Path, what: str) -> dict[str, list[str]]:
+        keys, dropped = {}, []
+        for split, paths in parts.items():
+            desc = f"decode {what}, {split}"
+            with progress(total=len(paths), desc=desc, unit="clip") as bar:
+                try:
+                    built = store.build(
+                        paths,
+                        root=root,
+                        workers=data.workers,
+                        deadline=data.deadline_s,
+                        on_bad=data.on_bad_clip,
+                        progress=lambda *_, bar=bar: bar.update(),
+                        **decoding(config),
+                    )
+                except VideoError as error:
+                    raise UserError(
+                        f"{error}\n--config.data.on_bad_clip=skip leaves such files out"
+                    ) from error
+                bar.update(len(paths) - bar.n)
+            keys[split] = built.keys
+            dropped += built.dropped
+            judge(config, parts, dropped)
+        corpus.dropped += dropped
+        return keys
 
     if data.source != "procedural":
         _real(config, corpus, build)
@@ -115,6 +111,55 @@ def prepare(config: Config) -> Corpus:
         corpus.train["procedural"] = _world(config, corpus, "train", data.procedural_clips, build)
     corpus.heldout["procedural"] = _world(config, corpus, "eval", data.procedural_eval_clips, build)
     return corpus
+
+
+def check_policy(config: Config):
+    """Refuses data.on_bad_clip=blank."""
+    if config.data.on_bad_clip == "blank":
+        raise UserError("no fragment can be asked of blank frames: data.on_bad_clip=skip")
+
+
+def decoding(config: Config) -> dict:
+    """Options of `vjax.video.decode.cut`: what a run makes of a file."""
+    return dict(
+        seed=config.seed,
+        min_s=config.data.window_min_s,
+        max_s=config.data.window_max_s,
+        store_size=config.data.store_size,
+        resize=resize_of(config),
+        signal="ssim" if config.fragments.sampler == "ssim" else "luma",
+    )
+
+
+def judge(config: Config, parts: Parts, bad: Sequence[Drop]):
+    """Whether a run may go on without the bad files; training and --job=check both ask here.
+
+    Args:
+      parts: all files of the corpus, by split.
+      bad: those known to be bad so far. More of them never make the answer better, so a run can
+        ask after each split.
+
+    Raises:
+      UserError: a bad file with data.on_bad_clip=error, more of all files than
+        data.max_bad_share, or a split of which nothing is left.
+    """
+    if not bad:
+        return
+    data, total = config.data, sum(map(len, parts.values()))
+    reasons = [f"  {drop.error}: {drop.reason}" for drop in bad[:SHOWN]]
+    if len(bad) > SHOWN:
+        reasons.append(f"  and {len(bad) - SHOWN} more")
+    count = "\n".join([f"{len(bad)} of {total} files are bad", *reasons])
+    if data.on_bad_clip == "error":
+        raise UserError(
+            f"{count}\nremove them, or go on without them: --config.data.on_bad_clip=skip"
+        )
+    if len(bad) > data.max_bad_share * total:
+        raise UserError(f"{count}\nmore than data.max_bad_share={data.max_bad_share:g}")
+    names = {drop.path for drop in bad}
+    for split, paths in parts.items():
+        if paths and names.issuperset(written(str(path)) for path in paths):
+            raise UserError(f"{count}\nand so all {len(paths)} of the {split} clips are")
 
 
 def resize_of(config: Config) -> str:
@@ -131,58 +176,59 @@ def real_files(config: Config) -> tuple[Path, list[Path], Counter[str]]:
     """The corpus folder, its videos, and the suffixes of what is passed over there.
 
     Raises:
-      UserError: as `prepare`, or a config of procedural clips alone.
+      UserError: sample clips that cannot be had, a folder without videos or that may not be looked
+        into, or a config of procedural clips alone.
     """
     if config.data.source == "procedural":
         raise UserError(
             "data.source=procedural has no files; name a folder, --config.data.clips=DIR"
         )
     if config.data.source == "sample":
-        return cache_root() / "clips", [item.path for item in _samples()], Counter()
+        try:
+            local = sample_clips.fetch(cache_root())
+        except Unavailable as error:
+            raise UserError(str(error)) from error
+        say(sample_clips.licences())
+        return cache_root() / "clips", [item.path for item in local], Counter()
     try:
         return Path(config.data.clips), *scan(config.data.clips)
     except FileNotFoundError as error:
         raise UserError(f"--config.data.clips: {error}") from error
+    except OSError as error:
+        raise UserError(
+            f"--config.data.clips: {error.filename}: {error.strerror}; "
+            "make that folder readable, or move it elsewhere"
+        ) from error
 
 
-def _samples() -> list[sample_clips.LocalClip]:
-    try:
-        local = sample_clips.fetch(cache_root())
-    except Unavailable as error:
-        raise UserError(str(error)) from error
-    say(sample_clips.licences())
-    return local
+def by_split(config: Config, root: Path, paths: Sequence[Path]) -> Parts:
+    """The files of `real_files`, each in one split; of a folder's, HELDOUT_SHARE are held out.
 
-
-def _real(config: Config, corpus: Corpus, build: Callable):
+    Raises:
+      UserError: too few files to hold one out.
+    """
     if config.data.source == "sample":
-        local = _samples()
-        parts = {
-            split: [item.path for item in local if item.clip.split == split]
-            for split in ("train", "heldout")
-        }
-        root = cache_root() / "clips"
-        for item in local:
-            credit = f"{item.clip.name} ({item.clip.licence})"
-            corpus.credits[item.path.relative_to(root).as_posix()] = (credit, item.clip.showable)
+        held = {root / clip.name for clip in sample_clips.CLIPS if clip.split == "heldout"}
     else:
-        root, paths, _ = real_files(config)
         if len(paths) < 2:
             raise UserError(f"{root}: {len(paths)} video; at least 2 are needed, to hold one out")
         order = philox("heldout", config.seed).permutation(len(paths))
-        held = set(order[: max(1, round(HELDOUT_SHARE * len(paths)))].tolist())
-        parts = {
-            "train": [path for n, path in enumerate(paths) if n not in held],
-            "heldout": [path for n, path in enumerate(paths) if n in held],
-        }
-    corpus.files["real"] = len(parts["train"]) + len(parts["heldout"])
-    corpus.train["real"] = build(parts["train"], root, "training clips")
-    corpus.heldout["real"] = build(parts["heldout"], root, "held-out clips")
-    for split in ("train", "heldout"):
-        if not getattr(corpus, split)["real"]:
-            raise UserError(
-                f"no usable {split} clip among {len(parts[split])} files; see the drops above"
-            )
+        held = {paths[n] for n in order[: max(1, round(HELDOUT_SHARE * len(paths)))]}
+    return {
+        "train": [path for path in paths if path not in held],
+        "heldout": [path for path in paths if path in held],
+    }
+
+
+def _real(config: Config, corpus: Corpus, build: Callable):
+    root, paths, _ = real_files(config)
+    if config.data.source == "sample":
+        for clip in sample_clips.CLIPS:
+            corpus.credits[clip.name] = (f"{clip.name} ({clip.licence})", clip.showable)
+    parts = by_split(config, root, paths)
+    corpus.files["real"] = len(paths)
+    keys = build(parts, root, "clips")
+    corpus.train["real"], corpus.heldout["real"] = keys["train"], keys["heldout"]
 
 
 def _world(config: Config, corpus: Corpus, split: str, count: int, build: Callable) -> list[str]:
@@ -193,7 +239,7 @@ def _world(config: Config, corpus: Corpus, split: str, count: int, build: Callab
         )
         bar.update(count - bar.n)
     corpus.files[f"procedural-{split}"] = count
-    keys = build(paths, root, f"procedural {split} clips")
+    keys = build({split: paths}, root, "procedural clips")[split]
     truth = world.read_truth(root, split)
     for key in keys:
         video_id = corpus.clip_of.store.entry(key).table.video_id

@@ -66,6 +66,9 @@ def fit(
     tx: optax.GradientTransformation,
     lr: optax.Schedule,
     mesh: Mesh,
+    *,
+    shapes: Sequence[dict[str, np.ndarray]] = (),
+    gauge: loop.Gauge | None = None,
 ) -> tuple[TrainState, float]:
     """Takes the steps that are left, from the newest checkpoint on.
 
@@ -73,6 +76,8 @@ def fit(
       make_batch: batch i, a pure function of i.
       parts: graphdef, trainable and frozen variables; these start values are left as they are.
       video: saved beside the weights.
+      shapes: a batch of each shape that may come; the step is compiled for all of them first.
+      gauge: of how the data keeps up.
 
     Returns:
       The state after the last step, and the run's seconds over all sittings.
@@ -108,6 +113,21 @@ def fit(
             dropout=config.lora.dropout > 0,
         )
         step = jax.jit(one, donate_argnums=0, out_shardings=(shardings_of(state), None))
+
+        def put(batch):
+            return device.put(batch, mesh, stacked=config.train.accumulate > 1)
+
+        compiled = {}
+        with progress(total=len(shapes), desc="compile", unit="shape") as bar:
+            for batch in shapes:
+                compiled[batch["tokens"].shape] = step.lower(state, frozen, put(batch)).compile()
+                bar.update()
+
+        def take(state, batch):
+            # a shape beyond the table would be compiled in the middle of the run
+            run = compiled[batch["tokens"].shape] if compiled else step
+            return run(state, frozen, batch)
+
         items_a_step = config.train.batch_size * config.train.accumulate
 
         def save(done: int, state: TrainState, last: bool):
@@ -132,19 +152,24 @@ def fit(
             ):
                 state = loop.fit(
                     state,
-                    lambda state, batch: step(state, frozen, batch),
+                    take,
                     batches(
-                        make_batch, start, config.train.steps, threads=config.data.read_threads
+                        make_batch,
+                        start,
+                        config.train.steps,
+                        threads=config.data.read_threads,
+                        workers=config.data.processes,
                     ),
                     start=start,
                     stop=config.train.steps,
-                    put=lambda batch: device.put(batch, mesh, stacked=config.train.accumulate > 1),
+                    put=put,
                     save=save,
                     metrics=metrics,
                     lr=lambda n: float(lr(n)),
                     bar=bar,
                     log_every=config.train.log_every,
                     save_every=config.checkpoint.every,
+                    gauge=gauge,
                 )
         except loop.Stopped as stopped:
             at = checkpoints.latest_step() or 0

@@ -1,6 +1,7 @@
 """The main job: clips, suites, before, SF2T training, after, results.json and report.html."""
 
 import dataclasses
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +11,17 @@ from vjax.console import UserError, say, table
 from vjax.data.conversations import SceneClip, about
 from vjax.data.fragments import FragmentBatches, Lengths, row_tokens, with_rehearsal
 from vjax.data.plan import TrainPlan
+from vjax.data.samples import BadRow
 from vjax.data.scenes import ConversationBatches, batch_shape
 from vjax.evals import summary
 from vjax.evals.items import ItemResult
 from vjax.evals.report import write_report
 from vjax.fragments import Drop
-from vjax.jobs import _corpus, _model, _rehearsal, _scores, _suites
+from vjax.jobs import _corpus, _model, _rehearsal, _rows, _scores, _suites
 from vjax.jobs._fit import fit, make_tools
 from vjax.train.metrics import read_metrics
+from vjax.video.errors import VideoError
+from vjax.video.files import written_whole
 
 
 class Clock:
@@ -39,12 +43,17 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     finished = workdir / "results.json"
     if finished.exists():
         say(f"{workdir} is finished; --fresh starts over")
-        say(summary.table(summary.read_results(finished)))
+        values = summary.read_results(finished)
+        say(_rows.told(values) if "rows" in values else summary.table(values))
         return
     clock = Clock()
     loaded = _model.load(config)
     tools = make_tools(config, loaded.trainable)
     say(_model.parameter_table(loaded))
+    if config.train.questions == "rows":
+        clock.phase("model")
+        _on_rows(config, workdir, loaded, tools, clock)
+        return
     clock.phase("model")
     corpus = _corpus.prepare(config)
     clock.phase("clips")
@@ -79,6 +88,40 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
         say("no report: nothing was scored, the numbers of items in eval.* are 0")
     summary.write_results(finished, results)
     say(summary.table(results))
+    say("  ".join(f"{name} {seconds:.0f} s" for name, seconds in clock.seconds.items()))
+
+
+def _on_rows(config: Config, workdir: Path, loaded: _model.Loaded, tools: tuple, clock: Clock):
+    """Supervised tuning on data.mixture, judged by the loss on the rows held out."""
+    made = _rows.make(config, workdir, loaded)
+    clock.phase("plan")
+    mesh = tools[-1]
+    try:
+        file = workdir / "eval" / "rows-before.json"
+        if file.exists():
+            before = json.loads(file.read_text())
+        else:
+            before = _rows.heldout_loss(config, made, loaded, loaded.trainable, mesh)
+            with written_whole(file) as partial:
+                partial.write_text(json.dumps(before))
+        clock.phase("evaluate before")
+        gauge = _rows.gauge(config)
+        shapes = [made.empty(bucket) for bucket in range(len(made.plan.buckets))]
+        state, _ = fit(
+            config, workdir, made, loaded.parts, loaded.video, *tools, shapes=shapes, gauge=gauge
+        )
+        clock.phase("train")
+        after = _rows.heldout_loss(config, made, loaded, state.trainable, mesh)
+        clock.phase("evaluate after")
+    except (BadRow, VideoError) as error:
+        raise UserError(f"data.mixture: {error}; the same command goes on from there") from error
+    finally:
+        made.examples.footage.close()
+    found = {"heldout": before | {"loss_after": after["loss"]}} if before else {}
+    values = {"schema_version": summary.SCHEMA_VERSION, "rows": found, "config": to_dict(config)}
+    values |= {"versions": _scores.versions(), "seconds": clock.seconds}
+    summary.write_results(workdir / "results.json", values)
+    say(_rows.told(values))
     say("  ".join(f"{name} {seconds:.0f} s" for name, seconds in clock.seconds.items()))
 
 

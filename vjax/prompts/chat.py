@@ -68,7 +68,7 @@ class Chat:
         names: dict[str, str] | None = None,
         position_rule: str = "qwen",
     ):
-        self.tokenizer, self.spec, self.media = tokenizer, spec, media
+        self.tokenizer, self.spec, self.media, self.source = tokenizer, spec, media, template
         try:
             self.template = _environment().from_string(template)
         except jinja2.TemplateSyntaxError as error:
@@ -96,17 +96,25 @@ class Chat:
         chat.check()
         return chat
 
+    def __reduce__(self):  # a compiled template does not travel to another process
+        options = dict(names=self.names, position_rule=self.position_rule)
+        made = functools.partial(Chat, **options)
+        return made, (self.tokenizer, self.source, self.spec, self.media)
+
     @property
     def patches(self) -> int:
         """Tokens of a picture in the model's bank of vision tokens, where all have one size."""
         return self.media.patches
 
-    def encode(self, turns: Prompt | Sequence[Prompt], *, with_answer: bool = True) -> Encoded:
+    def encode(
+        self, turns: Prompt | Sequence[Prompt], *, with_answer: bool = True, system: str = ""
+    ) -> Encoded:
         """Tokenises one question, or several turns of one conversation.
 
         Args:
           turns: later turns may show no image of their own and still speak of the earlier ones.
           with_answer: False leaves the last answer out, ready for generation.
+          system: the system's message; where it is empty, the template's own, if it has one.
 
         Raises:
           ValueError: a text or an answer that holds a special token, or a template that does not
@@ -114,7 +122,7 @@ class Chat:
         """
         turns, pictures = _shown(turns)
         laid = self.media.lay(pictures)
-        text, spans = self._laid_out(turns)
+        text, spans = self._laid_out(turns, system)
         found = self.tokenizer.encode(text, add_special_tokens=False)
         tokens = list(found.ids)
         answer = [any(a < stop and at < b for a, b in spans) for at, stop in found.offsets]
@@ -138,12 +146,14 @@ class Chat:
         given = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
         return given | self.media.arguments(pictures)
 
-    def _laid_out(self, turns: list[Prompt]) -> tuple[str, list[tuple[int, int]]]:
+    def _laid_out(self, turns: list[Prompt], system: str) -> tuple[str, list[tuple[int, int]]]:
         """The conversation up to its last answer, and where earlier answers and their ends stand.
 
         The template is given marks in their place: an answer may occur elsewhere in its text.
         """
         messages: list[dict] = []
+        if system:
+            messages.append({"role": "system", "content": self._said(self._plain(system))})
         for n, turn in enumerate(turns):
             messages.append({"role": "user", "content": self._content(turn)})
             if n + 1 < len(turns):
@@ -256,9 +266,12 @@ class Chat:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def _render(self, messages: list[dict], *, add_generation_prompt: bool = False) -> str:
-        return self.template.render(
-            messages=messages, add_generation_prompt=add_generation_prompt, **self.names
-        )
+        try:
+            return self.template.render(
+                messages=messages, add_generation_prompt=add_generation_prompt, **self.names
+            )
+        except jinja2.TemplateError as error:
+            raise ValueError(f"the chat template: {error}") from error
 
     def _content(self, prompt: Prompt) -> list[dict] | str:
         if not self.media.kinds:  # templates of language models alone take a text

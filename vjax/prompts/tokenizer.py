@@ -18,6 +18,8 @@ SPECIAL = (PAD, END, USER, ASSISTANT, FRAME, IMAGE)
 
 TINY_TEMPLATE = (
     "{% for message in messages %}"
+    "{% if message.role == 'system' %}"
+    "{{ raise_exception('there is no system message') }}{% endif %}"
     "{{ '<|user|>' if message.role == 'user' else '<|assistant|>' }}"
     "{% for part in message.content %}"
     "{% if part.type == 'frame' %}<|frame|><image>"

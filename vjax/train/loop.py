@@ -4,12 +4,22 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
 from vjax.train.metrics import Metrics
 from vjax.train.step import TrainState
+
+
+@runtime_checkable
+class Gauge(Protocol):
+    """What `vjax.data.gauge.Gauge` is; see there."""
+
+    def taken(self, batch: dict[str, np.ndarray]): ...
+
+    def read(self, waited: float) -> tuple[dict[str, float], str]: ...
 
 
 class Stopped(Exception):
@@ -30,6 +40,7 @@ def fit(
     bar,
     log_every: int,
     save_every: int = 0,
+    gauge: Gauge | None = None,
 ) -> TrainState:
     """Takes steps start .. stop - 1.
 
@@ -45,6 +56,7 @@ def fit(
         that often, so that the host does not wait for each step.
       save_every: steps between checkpoints; 0 for the last one alone. Metrics are on disk before
         the checkpoint of their step is: a run that goes on from there misses none.
+      gauge: sees every batch as it is taken, and tells how the data keeps up.
 
     Raises:
       Stopped: after a SIGTERM or SIGINT, when `save` has returned.
@@ -60,9 +72,12 @@ def fit(
         took = max(time.perf_counter() - since, 1e-9)
         loss = rows[-1][1]["loss"]
         rows[-1][1].update(tokens_per_second=tokens / took, input_wait=waited / took)
-        bar.set_postfix_str(
-            f"loss {loss:.3f}, {tokens / took:,.0f} tokens/s, input wait {waited / took:.0%}"
-        )
+        text = f"loss {loss:.3f}, {tokens / took:,.0f} tokens/s, input wait {waited / took:.0%}"
+        if gauge is not None:
+            values, more = gauge.read(waited)
+            rows[-1][1].update(values)
+            text = f"{text}, {more}"
+        bar.set_postfix_str(text)
         for row in rows:
             metrics.write(*row)
         metrics.flush()
@@ -74,6 +89,8 @@ def fit(
             asked = time.perf_counter()
             batch = next(batches)
             waited += time.perf_counter() - asked
+            if gauge is not None:
+                gauge.taken(batch)
             tokens += int((batch["segment_ids"] > 0).sum())
             state, values = step(state, put(batch))
             done = n + 1

@@ -113,10 +113,21 @@ def decode_windows(
         yield _clip(source, window, _inside(held, window), min_frames)
 
 
-def decode_cut(
-    path: str | Path,
+def decode_cut(path: str | Path, *, root: str | Path | None = None, **options) -> Iterator[Clip]:
+    """Decode a file once and yield what it is good for: itself, or windows of a long one.
+
+    Args:
+        path, root: as in `decode`.
+        options: those of `cut`.
+
+    Raises: as `cut`.
+    """
+    yield from cut(probe(path, root), **options)
+
+
+def cut(
+    source: Source,
     *,
-    root: str | Path | None = None,
     seed: int = 0,
     whole_s: float = 6.0,
     min_s: float = 2.0,
@@ -137,7 +148,6 @@ def decode_cut(
         NoWindow: no shot is long enough for a window.
         VideoError: as `decode`.
     """
-    source = probe(path, root)
     count = 0
     walked = walk(source, None, store_size=store_size, resize=resize, signal=signal)
     for frames, only in _spans(walked):
@@ -152,7 +162,7 @@ def decode_cut(
             count += 1
     if not count:
         raise errors.NoWindow(
-            f"{path}: between its shot cuts no window of {min_s:g} to {max_s:g} s with "
+            f"{source.path}: between its shot cuts no window of {min_s:g} to {max_s:g} s with "
             f"{min_frames} frames fits; lower min_s or remove it"
         )
 

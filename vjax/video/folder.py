@@ -20,7 +20,7 @@ def list_videos(directory: str | Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: no such folder, or no video in it; the message says what was seen.
-        PermissionError: a folder that may not be looked into.
+        PermissionError: a folder that may not be looked into; any other OSError that listing gives.
     """
     return scan(directory)[0]
 

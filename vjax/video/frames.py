@@ -66,9 +66,12 @@ def content_hash(*paths: str | Path) -> str:
 
     Raises:
         Unreadable: a file that the system does not give.
+        NotAVideo: a pipe, device or folder.
     """
     digest = hashlib.blake2b(digest_size=16)
-    for path in paths:
+    for path in map(Path, paths):
+        if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
+            raise errors.NotAVideo(f"{path}: no file; remove it")
         with errors.reading(path), open(path, "rb") as file:
             while block := file.read(1 << 22):
                 digest.update(block)

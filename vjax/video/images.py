@@ -1,6 +1,6 @@
 """Frames that lie in image files: a list of them with times is a video like any other.
 
-The list is a JSON file named `frames.json` or `NAME.frames.json`:
+One image is a video of one frame. A list is a JSON file named `frames.json` or `NAME.frames.json`:
 
   {"fps": 12}                                     every image beside it, in natural order
   {"fps": 12, "frames": ["a.jpg", "b.jpg"]}       these, paths relative to the list
@@ -26,6 +26,11 @@ MOST = 1e9  # seconds, and frames a second
 def is_list(path: Path) -> bool:
     """Whether a file is by its name a list of images."""
     return path.name == LIST or path.name.endswith("." + LIST)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is by its name an image."""
+    return path.suffix.lower() in IMAGES
 
 
 def read_list(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
@@ -81,6 +86,8 @@ def load(path: Path) -> np.ndarray:
         TruncatedVideo: it is missing, damaged, or of whole numbers or fractions without a range.
     """
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
+            raise ValueError("no file")
         with Image.open(path) as image:
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I;16"):

@@ -8,6 +8,7 @@ pass goes on where it was; a second process waits for the first.
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -23,10 +24,10 @@ from vjax.video.decode import motion_of, with_times
 from vjax.video.files import written_whole
 from vjax.video.frames import video_id
 from vjax.video.images import is_list, read_list
-from vjax.video.probe import Source, probe
+from vjax.video.probe import Source, probe, written
 from vjax.video.supervise import DEADLINE_S, Children
 
-VERSION = b"1"  # of the columns and of what probing makes of a file
+VERSION = b"2"  # of the columns and of what probing makes of a file
 PART = 1000  # files between two parts
 
 _LISTS = {"pts": pa.int64(), "keys": pa.int64(), "packet_bytes": pa.int32(), "motion": pa.int64()}
@@ -65,6 +66,22 @@ class Row:
     motion: np.ndarray | None
 
 
+class _Mapped:
+    """A column of lists: `column[n]` is an array, None where there is none."""
+
+    def __init__(self, column: pa.ChunkedArray):
+        self._parts = [
+            (part, part.values.to_numpy(), part.offsets.to_numpy()) for part in column.chunks
+        ]
+        self._ends = np.cumsum([0, *map(len, column.chunks)])
+
+    def __getitem__(self, n: int) -> np.ndarray | None:
+        part = int(np.searchsorted(self._ends, n, "right")) - 1
+        column, values, offsets = self._parts[part]
+        n -= int(self._ends[part])
+        return values[offsets[n] : offsets[n + 1]] if column[n].is_valid else None
+
+
 class Index:
     """Rows in the order of their paths.
 
@@ -92,14 +109,63 @@ class Index:
 
     def rows(self) -> list[Row]:
         """Every usable file, lists included."""
-        table = _read(self.file)
-        table = table.filter(table["error"].is_null())
-        lists = {name: _arrays(table[name], kind) for name, kind in _LISTS.items()}
-        facts = table.select(_FACTS).to_pylist()
-        return [
-            _row(row | {name: values[n] for name, values in lists.items()}, self.root)
-            for n, row in enumerate(facts)
-        ]
+        facts = self.facts.to_pylist()
+        return [self._row(n, row) for n, row in enumerate(facts) if row["error"] is None]
+
+    def find(self, path: str) -> Row:
+        """One file, its lists mapped from disk: memory does not grow with the corpus.
+
+        Args:
+            path: as `paths` has it.
+
+        Raises:
+            KeyError: a file that is not in the index.
+            VideoError: a bad file; what was wrong with it.
+        """
+        if path not in self._number:
+            raise KeyError(f"{self.file}: no row for {path}; --job=index brings it up to date")
+        n = self._number[path]
+        row = self.facts.slice(n, 1).to_pylist()[0]
+        if row["error"] is not None:
+            raise getattr(errors, row["error"])(row["reason"])
+        return self._row(n, row)
+
+    def _row(self, n: int, row: dict) -> Row:
+        lists = {name: column[n] for name, column in self._lists.items()}
+        fields = {f.name: row[f.name] for f in dataclasses.fields(Source) if f.name in row}
+        source = Source(
+            **fields
+            | {name: lists[name] for name in ("pts", "keys", "packet_bytes")}
+            | dict(
+                path=self.root / row["path"],
+                video_id=row["path"],
+                time_base=Fraction(row["time_base_num"], row["time_base_den"]),
+                images=tuple(row["images"]),
+            )
+        )
+        return Row(source, lists["motion"])
+
+    @functools.cached_property
+    def _number(self) -> dict[str, int]:
+        return {path: n for n, path in enumerate(self.paths)}
+
+    @functools.cached_property
+    def _lists(self) -> dict[str, "_Mapped"]:
+        """The lists as an Arrow file beside the Parquet one, written anew when that has changed."""
+        lists = self.file.with_name(self.file.name + ".lists")
+        with _alone(self.file):
+            if not lists.exists() or lists.stat().st_mtime_ns < self.file.stat().st_mtime_ns:
+                table = _read(self.file, list(_LISTS)).combine_chunks()
+                with (
+                    written_whole(lists) as partial,
+                    pa.ipc.new_file(partial, table.schema) as file,
+                ):
+                    file.write_table(table)
+        table = pa.ipc.open_file(pa.memory_map(str(lists))).read_all()
+        return {name: _Mapped(table[name]) for name in _LISTS}
+
+    def __reduce__(self):
+        return Index, (self.file, self.root)
 
 
 def build(
@@ -134,7 +200,7 @@ def build(
         stats = {name: _stat(path) for name, path in named.items()}
         parts = parts_of(file)
         known = _known(file, parts, motion)
-        todo = [name for name in named if known.get(_written(name)) != stats[name]]
+        todo = [name for name in named if known.get(written(name)) != stats[name]]
         fresh, number = [], len(list(parts.glob("*.parquet")))
         done = len(named) - len(todo)
         calls = [(named[name], root, motion) for name in todo]
@@ -143,9 +209,9 @@ def build(
                 for n, found in children.map(read_row, calls):
                     name = todo[n]
                     if isinstance(found, errors.VideoError):
-                        found = {"error": type(found).__name__, "reason": _written(str(found))}
+                        found = {"error": type(found).__name__, "reason": written(str(found))}
                     size, changed = stats[name]
-                    row = {"path": _written(name), "bytes": size, "mtime_ns": changed}
+                    row = {"path": written(name), "bytes": size, "mtime_ns": changed}
                     fresh.append(row | found)
                     done += 1
                     if progress:
@@ -157,7 +223,7 @@ def build(
             if fresh:
                 _write(parts / f"{number:06}.parquet", _table(fresh))
             raise
-        wanted = {_written(name) for name in named}
+        wanted = {written(name) for name in named}
         if fresh or parts.exists() or known.keys() != wanted or not file.exists():
             _join(file, parts, fresh, wanted)
     return Index(file, root)
@@ -191,15 +257,8 @@ def _known(file: Path, parts: Path, motion: bool) -> dict[str, tuple[int, int]]:
     return known
 
 
-def _written(text: str) -> str:
-    """Text that Parquet can hold: of a file name that is no UTF-8, the bytes spelt out."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def read_row(path: Path, root: Path, motion: bool) -> dict:
     """The columns of one file but those that `stat` gives (runs in a child)."""
-    if (name := str(path)) != _written(name):
-        raise errors.NotAVideo(f"{_written(name)}: the name is not UTF-8; give it another")
     source = with_times(probe(path, root))
     curve = motion_of(source).tolist() if motion else None
     return dict(
@@ -221,31 +280,6 @@ def read_row(path: Path, root: Path, motion: bool) -> dict:
         packet_bytes=source.packet_bytes.tolist(),
         motion=curve,
     )
-
-
-def _arrays(column: pa.ChunkedArray, kind: pa.DataType) -> list[np.ndarray | None]:
-    """One array a row, None where it is null: views of one buffer, not lists of Python numbers."""
-    column = column.combine_chunks()
-    values = column.values.to_numpy().astype(str(kind), copy=False)
-    ends, valid = column.offsets.to_numpy(), column.is_valid().to_pylist()
-    return [
-        values[start:end] if there else None
-        for start, end, there in zip(ends[:-1], ends[1:], valid, strict=True)
-    ]
-
-
-def _row(row: dict, root: Path) -> Row:
-    fields = {f.name: row[f.name] for f in dataclasses.fields(Source) if f.name in row}
-    source = Source(
-        **fields
-        | dict(
-            path=root / row["path"],
-            video_id=row["path"],
-            time_base=Fraction(row["time_base_num"], row["time_base_den"]),
-            images=tuple(row["images"]),
-        )
-    )
-    return Row(source, row["motion"])
 
 
 def _stat(path: Path) -> tuple[int, int]:

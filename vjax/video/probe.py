@@ -2,7 +2,7 @@
 
 import contextlib
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from av.stream import Disposition
 
 from vjax.video import errors, images
+from vjax.video.fields import Fields
 from vjax.video.frames import content_hash, video_id
 from vjax.video.shape import upright
 from vjax.video.supervise import beat
@@ -38,14 +39,15 @@ class Source:
             motion. In file order where `pts` is None.
         counted: the n-th frame out of the decoder belongs to the n-th time, whatever it says: AVI
             stores an order but no times, and so do files whose packets are in order although the
-            codec reorders (MP4 without composition offsets). Such files cannot be sought.
+            codec reorders (MP4 without composition offsets), and so do files with a packet for each
+            field of a frame (`vjax.video.fields`). Such files cannot be sought.
         duration: seconds from the first frame to the end of the last one's time on screen; 0 where
             `pts` is None.
         width, height: upright size in pixels, rotation applied.
         rotation: degrees counter-clockwise that make a picture upright: 0, 90, 180 or 270.
         codec: FFmpeg's name of the codec.
-        container: FFmpeg's name of the container format; `images` for a list of images.
-        images: of such a list, paths relative to its folder, in the order of `pts`.
+        container: FFmpeg's name of the container format; `images` for images, one or a list.
+        images: of these, paths relative to the folder, in the order of `pts`.
         bytes: size of the file, by which a later reader sees that it is still the same.
     """
 
@@ -85,6 +87,11 @@ def probe(path: str | Path, root: str | Path | None = None) -> Source:
         return _probe(Path(path), root)
 
 
+def written(text: str) -> str:
+    """Text that files and terminals can hold: of a name that is no UTF-8, the bytes spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def hash_of(path: Path) -> str:
     """`frames.content_hash` of a video; of a list, that of it and its images, one after another.
 
@@ -96,39 +103,27 @@ def hash_of(path: Path) -> str:
 
 
 def _probe(path: Path, root: str | Path | None) -> Source:
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise errors.NotAVideo(f"{path}: a {_kind(found.st_mode)}, no file; remove it")
-    if found.st_size == 0:
+    if (name := str(path)) != written(name):
+        raise errors.NotAVideo(f"{written(name)}: the name is not UTF-8; give it another")
+    file = path.stat()
+    if not stat.S_ISREG(file.st_mode):
+        raise errors.NotAVideo(f"{path}: a {_kind(file.st_mode)}, no file; remove it")
+    if file.st_size == 0:
         raise errors.EmptyFile(f"{path}: 0 bytes; fetch it again or remove it")
+    if images.is_image(path):
+        return _images(path, root, (path.name,), np.zeros(1, np.int64))
     if images.is_list(path):
-        return _images(path, root)
+        return _images(path, root, *images.read_list(path))
     with open_video(path) as container:
         stream = video_stream(container, path)
-        packets, corrupt, shown, keys, sizes, ends = 0, 0, [], [], [], []
-        try:
-            for packet in container.demux(stream):
-                packets += packet.dts is not None or packet.size > 0  # the last one only flushes
-                corrupt += packet.is_corrupt
-                beat()
-                if packet.is_keyframe and packet.size:
-                    if not keys:  # what comes before the first cannot be decoded
-                        shown, sizes, ends = [], [], []
-                    keys.append(packet.pts)  # one that is not shown is needed all the same
-                if packet.size and not packet.is_discard:
-                    shown.append(packet.pts)
-                    sizes.append(packet.size)
-                    ends.append((packet.pts or 0) + (packet.duration or 0))
-        except av.error.FFmpegError as error:
-            raise errors.TruncatedVideo(
-                f"{path}: unreadable after {packets} frames ({error.strerror}); "
-                "the file is damaged: fetch it again or remove it"
-            ) from error
-        pts, sizes = np.array(shown or [None]), np.array(sizes, np.int32)
-        timed = None not in shown and bool(shown)
+        found = _packets(container, stream, path)
+        pts, sizes = np.array(found.shown or [None]), np.array(found.sizes, np.int32)
+        timed = None not in found.shown and bool(found.shown)
         order = np.argsort(pts, kind="stable") if timed else slice(None)
         in_order = timed and bool((np.diff(pts) >= 0).all())
         reorders = bool(stream.codec_context.has_b_frames)
+        ticks = _duration(pts[order], max(found.ends)) if timed else 0.0
+        counted = not timed or container.format.name == "avi" or (in_order and reorders)
         width, height, rotation = _picture(container, stream, path)
         source = Source(
             path,
@@ -136,29 +131,84 @@ def _probe(path: Path, root: str | Path | None) -> Source:
             content_hash(path),
             pts[order].astype(np.int64) if timed else None,
             stream.time_base,
-            np.sort(np.array(keys if timed else [], np.int64)),
+            np.sort(np.array(found.keys if timed else [], np.int64)),
             sizes[order],
-            duration=_duration(pts[order], max(ends)) * float(stream.time_base) if timed else 0.0,
-            counted=not timed or container.format.name == "avi" or (in_order and reorders),
+            duration=ticks * float(stream.time_base),
+            counted=counted or found.halves,
             width=width,
             height=height,
             rotation=rotation,
             codec=stream.codec_context.name,
             container=container.format.name,
-            bytes=found.st_size,
+            bytes=file.st_size,
         )
-        _check_complete(source, container, stream, packets, corrupt)
+        _check_complete(source, container, stream, found)
     return source
 
 
-def _images(path: Path, root: str | Path | None) -> Source:
-    names, pts = images.read_list(path)
+@dataclass
+class _Packets:
+    """What the packets of a stream say, in the order of the file.
+
+    Attributes:
+        number, corrupt: of all packets.
+        shown, sizes, ends: of each frame that is shown, its time (None where the packet does not
+            tell), bytes, and time plus duration.
+        keys: times of key frames, those that are not shown included.
+        halves: there are frames whose two fields have a packet each.
+    """
+
+    number: int = 0
+    corrupt: int = 0
+    shown: list[int | None] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
+    halves: bool = False
+
+
+def _packets(container, stream, path: Path) -> _Packets:
+    found, begun = _Packets(), False
+    codec = stream.codec_context
+    fields = Fields(codec.extradata) if codec.name == "h264" else None
+    try:
+        for packet in container.demux(stream):
+            found.number += packet.dts is not None or packet.size > 0  # the last one only flushes
+            found.corrupt += packet.is_corrupt
+            beat()
+            if not packet.size:
+                continue
+            if fields and fields.possible and fields.completes(bytes(packet)):
+                found.halves = True
+                if found.sizes and not packet.is_discard:
+                    found.sizes[-1] += packet.size
+                    found.ends[-1] = max(found.ends[-1], (packet.pts or 0) + (packet.duration or 0))
+                continue
+            if packet.is_keyframe:
+                if not begun:  # what comes before the first cannot be decoded
+                    found.shown, found.sizes, found.ends = [], [], []
+                begun = True
+                if packet.pts is not None:
+                    found.keys.append(packet.pts)  # one that is not shown is needed all the same
+            if not packet.is_discard:
+                found.shown.append(packet.pts)
+                found.sizes.append(packet.size)
+                found.ends.append((packet.pts or 0) + (packet.duration or 0))
+    except av.error.FFmpegError as error:
+        raise errors.TruncatedVideo(
+            f"{path}: unreadable after {found.number} frames ({error.strerror}); "
+            "the file is damaged: fetch it again or remove it"
+        ) from error
+    return found
+
+
+def _images(path: Path, root, names: tuple[str, ...], pts: np.ndarray) -> Source:
     files = [path.parent / name for name in names]
     height, width, _ = images.load(files[0]).shape
     return Source(
         path,
         video_id(path, root),
-        content_hash(path, *files),
+        hash_of(path),
         pts,
         images.TIME_BASE,
         keys=pts,
@@ -246,14 +296,14 @@ def video_stream(container, path: Path):
     raise errors.NoVideoStream(f"{path}: holds {kinds}, no moving pictures; remove it")
 
 
-def _check_complete(source: Source, container, stream, packets: int, corrupt: int) -> None:
+def _check_complete(source: Source, container, stream, found: _Packets) -> None:
     advice = "the file is cut off: fetch it again or remove it"
     # MP4 lists every frame, those trimmed away by an edit list apart; elsewhere the promised count
     # may include frames left out on purpose.
     listed = len(stream.index_entries) if "mp4" in container.format.name else 0
-    if corrupt or not packets or packets < listed:
+    if found.corrupt or not found.number or found.number < listed:
         raise errors.TruncatedVideo(
-            f"{source.path}: {packets - corrupt} of {listed or 'an unknown number of'} "
+            f"{source.path}: {found.number - found.corrupt} of {listed or 'an unknown number of'} "
             f"promised frames are there; {advice}"
         )
     end = _promised_end(container, stream)

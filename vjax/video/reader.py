@@ -1,9 +1,11 @@
 """Frames of a corpus' clips, read by supervised children; what becomes of clips that fail."""
 
+import contextlib
 import json
+import math
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,8 @@ ON_BAD = ("error", "skip", "blank")
 
 
 class Reader:
-    """Reads frames for any number of threads; at most `workers` clips are being decoded.
+    """Reads frames for any number of threads; at most `workers` clips are being decoded, and of
+    `in_flight` bytes.
 
     A clip that cannot be read is put in quarantine: named in a file with the reason, and not tried
     again by this or a later run (by a later one it is, where only the system failed). It never
@@ -32,6 +35,8 @@ class Reader:
             black frames of the shape asked for.
         max_bad_share: more bad clips than this end the run.
         quarantine: JSONL file, one clip a line; None keeps no record.
+        in_flight: bytes of frames on their way at a time; other calls wait. A clip of more than
+            that goes alone.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class Reader:
         on_bad: str = "error",
         max_bad_share: float = 0.1,
         quarantine: str | Path | None = None,
+        in_flight: int = 1 << 30,
     ):
         if on_bad not in ON_BAD:
             raise ValueError(f"on_bad {on_bad!r} is unknown; use one of {', '.join(ON_BAD)}")
@@ -51,6 +57,7 @@ class Reader:
         self.counts: Counter[str] = Counter()  # "read", and bad answers by the name of their error
         self._children = Children(workers, deadline=deadline)
         self._lock = threading.Lock()
+        self._room, self._taken, self.in_flight = threading.Condition(), 0, in_flight
         self._bad: dict[tuple[str, str], errors.VideoError] = {}  # by video id and content
         self._met: set[tuple[str, str]] = set()  # those of them that this run asked for
         if self.quarantine and self.quarantine.exists():
@@ -72,9 +79,16 @@ class Reader:
         """
         key = (source.video_id, source.content_hash)
         error = self._bad.get(key)
+        height, width = (
+            (size, size) if isinstance(size, int) else size or (source.height, source.width)
+        )
+        shape = (len(rows), height, width, 3)
         if error is None:
             try:
-                frames = self._children.call(read_frames, source, rows, size=size, resize=resize)
+                with self._passing(math.prod(shape)):
+                    frames = self._children.call(
+                        read_frames, source, rows, size=size, resize=resize
+                    )
             except errors.VideoError as found:
                 error = found
                 self._put_away(key, error)
@@ -95,15 +109,29 @@ class Reader:
             raise error
         if self.on_bad == "skip":
             return None
-        height, width = (
-            (size, size) if isinstance(size, int) else size or (source.height, source.width)
-        )
-        return np.zeros((len(rows), height, width, 3), np.uint8)
+        return np.zeros(shape, np.uint8)
+
+    @property
+    def spent(self) -> tuple[int, float, float]:
+        """As `Children.spent`."""
+        return self._children.spent
 
     @property
     def bad(self) -> list[tuple[str, str]]:
         """(video id, reason) of every clip in quarantine that was asked for."""
         return [(key[0], str(self._bad[key])) for key in sorted(self._met)]
+
+    @contextlib.contextmanager
+    def _passing(self, count: int) -> Iterator[None]:
+        with self._room:
+            self._room.wait_for(lambda: not self._taken or self._taken + count <= self.in_flight)
+            self._taken += count
+        try:
+            yield
+        finally:
+            with self._room:
+                self._taken -= count
+                self._room.notify_all()
 
     def _put_away(self, key: tuple[str, str], error: errors.VideoError):
         with self._lock:

@@ -19,7 +19,7 @@ from vjax.video.decode import MIN_FRAMES, STORE_SIZE, decode_cut
 from vjax.video.errors import VideoError
 from vjax.video.files import written_whole
 from vjax.video.frames import Clip, FrameTable, video_id
-from vjax.video.probe import hash_of
+from vjax.video.probe import hash_of, written
 from vjax.video.supervise import DEADLINE_S, Children
 
 VERSION = 3  # of what decoding makes of a file; a higher one leaves older stores unread
@@ -178,7 +178,7 @@ class ClipStore:
                     if on_bad == "error":
                         result.add_note("on_bad 'skip' lists such files and goes on without them")
                         raise result
-                    drops[path] = Drop(str(path), type(result).__name__, str(result))
+                    drops[path] = Drop(written(str(path)), type(result).__name__, str(result))
                 else:
                     keys[path] = result
                 if progress:

@@ -151,6 +151,7 @@ class Children:
     def __init__(self, count: int, *, deadline: float = DEADLINE_S, beats: bool = False):
         self.count, self.deadline, self.beats = count, deadline, beats
         self._slots = threading.Semaphore(count)
+        self._spent = threading.local()
         self._lock = threading.Lock()
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
@@ -162,19 +163,34 @@ class Children:
 
         A call whose child dies is made once more: it may have been killed for another's memory.
         """
+        asked = time.perf_counter()
+        with self._slots if self.count else contextlib.nullcontext():
+            began = time.perf_counter()
+            try:
+                return self._call(function, args, kwargs)
+            finally:
+                calls, waiting, working = self.spent
+                worked = time.perf_counter() - began
+                self._spent.so_far = (calls + 1, waiting + began - asked, working + worked)
+
+    @property
+    def spent(self) -> tuple[int, float, float]:
+        """This thread's calls, the seconds until a child was free, and those until it answered."""
+        return getattr(self._spent, "so_far", (0, 0.0, 0.0))
+
+    def _call(self, function: Callable, args: tuple, kwargs: dict):
         if not self.count:
             return function(*args, **kwargs)
         limits = dict(deadline=self.deadline, beats=self.beats)
-        with self._slots:
-            for last in (False, True):
-                child = self._take()
-                try:
-                    return child.call(function, *args, **limits, **kwargs)
-                except errors.Crashed:
-                    if last or self._stopped:
-                        raise
-                finally:
-                    self._give(child)
+        for last in (False, True):
+            child = self._take()
+            try:
+                return child.call(function, *args, **limits, **kwargs)
+            except errors.Crashed:
+                if last or self._stopped:
+                    raise
+            finally:
+                self._give(child)
 
     def _take(self) -> Child:
         with self._lock:

@@ -1,0 +1,117 @@
+"""Batches of conversations: batch number to numpy arrays, by way of plan, frames and tokens."""
+
+import dataclasses
+import time
+
+import numpy as np
+
+from vjax.data.collate import Shape, collate
+from vjax.data.examples import Examples
+from vjax.data.packing import Bucket, Plan
+
+# What the field `work` says of a batch, float64 each; images are clips too. Of `seconds`, `waiting`
+# went by before a child was free and `decoding` until it had answered; `done` is a monotonic time.
+WORK = ("examples", "clips", "holes", "seconds", "waiting", "decoding", "done")
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedBatches:
+    """`batches(i)` is batch i of the plan, or this process' share of it: a pure function of i.
+
+    A share is some whole rows with their pictures, so that the shares of all processes, one after
+    another, are the batch of a single one. A clip that cannot be read leaves a hole: its tokens
+    become padding, and nothing else moves.
+
+    Attributes:
+      plan: which samples, in rows of the plan's buckets.
+      examples: samples to tokens and pixels.
+      pad_token_id: of the model spec.
+      image_size, patches: of the pictures, in pixels and in vision tokens.
+      accumulate: micro-batches a step; with more than one, every field has them as leading axis.
+      process, processes: which share, of how many.
+      training: frames are drawn anew each epoch; else they are the fixed choice of evaluation.
+
+    Raises:
+      ValueError: rows that cannot be shared out among so many processes and micro-batches.
+    """
+
+    plan: Plan
+    examples: Examples
+    pad_token_id: int
+    image_size: int
+    patches: int
+    accumulate: int = 1
+    process: int = 0
+    processes: int = 1
+    training: bool = True
+
+    def __post_init__(self):
+        for bucket in self.plan.buckets:
+            if bucket.rows % (self.accumulate * self.processes):
+                raise ValueError(
+                    f"{bucket.rows} rows cannot be shared by {self.processes} processes in "
+                    f"{self.accumulate} micro-batches: make train.batch_size a multiple"
+                )
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """Static shapes of a micro-batch of this process, by bucket."""
+        return [self._shape(bucket) for bucket in self.plan.buckets]
+
+    def _shape(self, bucket: Bucket) -> Shape:
+        rows = bucket.rows // (self.accumulate * self.processes)
+        images = rows * bucket.pictures
+        return Shape(rows, bucket.length, images, self.image_size, self.patches, bucket.pictures)
+
+    def empty(self, bucket: int) -> dict[str, np.ndarray]:
+        """A batch without samples, of the shapes and dtypes that a bucket's batches have."""
+        return self._joined(bucket, [[]] * self.accumulate, [[]] * self.accumulate)
+
+    def __call__(self, i: int) -> dict[str, np.ndarray]:
+        """Batch i.
+
+        Beside the fields of WORKSPACE.md it has `work`, float64 [7]: see `WORK`.
+
+        Raises:
+          BadRow, VideoError: what is wrong with a sample, where the policy is to say so.
+        """
+        began = time.monotonic()
+        before = self.examples.footage.spent
+        planned = self.plan.batch(i)
+        shape = self._shape(self.plan.buckets[planned.bucket])
+        holes, rows, numbers = 0, [], []
+        for micro in range(self.accumulate):
+            first = (micro * self.processes + self.process) * shape.rows
+            mine = planned.rows[first : first + shape.rows]
+            epoch = planned.epoch if self.training else None
+            made = [[self.examples.encode(n, epoch) for n in row] for row in mine]
+            found = [[example for example in row if example is not None] for row in made]
+            holes += sum(map(len, made)) - sum(map(len, found))
+            rows.append(found)
+            numbers.append([row[0] for row in mine])
+        batch = self._joined(planned.bucket, rows, numbers)
+        count = sum(len(row) for part in rows for row in part)
+        clips, waited, decoded = np.subtract(self.examples.footage.spent, before)
+        done = time.monotonic()
+        batch["work"] = np.array([count, clips, holes, done - began, waited, decoded, done])
+        return batch
+
+    def _joined(self, bucket: int, rows: list, numbers: list) -> dict[str, np.ndarray]:
+        shape = self._shape(self.plan.buckets[bucket])
+        parts = [
+            collate(
+                some, shape, pad_token_id=self.pad_token_id, items=items, rope=self.examples.rope
+            )
+            for some, items in zip(rows, numbers, strict=True)
+        ]
+        for part in parts:
+            part["vision_index"] = self._of_all(part["vision_index"], shape)
+        if self.accumulate == 1:
+            return parts[0]
+        return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+
+    def _of_all(self, index: np.ndarray, shape: Shape) -> np.ndarray:
+        """Places in the bank of vision tokens of all processes, from those in this one's part."""
+        here = shape.images * shape.patches
+        moved = np.where(index == here, self.processes * here, index + self.process * here)
+        return np.where(index < 0, index, moved).astype(np.int32)

@@ -1,0 +1,107 @@
+"""The videos and images that samples show: which frames there are, and their pixels."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vjax.data.samples import Medium
+from vjax.video.errors import TooFewFrames
+from vjax.video.index import Index
+from vjax.video.probe import Source
+from vjax.video.reader import Reader
+
+
+class Frames(NamedTuple):
+    """The frames of a medium, of a cut one those inside.
+
+    Attributes:
+        source: the file.
+        first: its row of the first of them.
+        times: float64 [T], presentation times in seconds.
+        motion: int64 [T-1], motion curve; None where the index has none.
+    """
+
+    source: Source
+    first: int
+    times: np.ndarray
+    motion: np.ndarray | None
+
+
+class Footage:
+    """Frames by an index made beforehand, decoded by supervised children.
+
+    Args:
+        index: of every file that samples name, its root above them all.
+        open_reader: makes the `Reader`, in every process that reads.
+        size: side in pixels of the squares that frames are brought to.
+        resize: `swscale` or `reference`, see `vjax.video.shape`.
+    """
+
+    def __init__(self, index: Index, open_reader: Callable[[], Reader], *, size: int, resize: str):
+        self.index, self.open_reader, self.size, self.resize = index, open_reader, size, resize
+        self._begin()
+
+    def _begin(self):
+        self._reader: Reader | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def reader(self) -> Reader:
+        """This process' own."""
+        with self._lock:
+            self._reader = self._reader or self.open_reader()
+            return self._reader
+
+    def frames(self, medium: Medium) -> Frames:
+        """What there is to choose from.
+
+        Raises:
+            KeyError: a file that is not in the index.
+            VideoError: a bad file, or a cut that holds no frame.
+        """
+        root = os.path.abspath(self.index.root)
+        name = Path(os.path.abspath(medium.path)).relative_to(root).as_posix()
+        row = self.index.find(name)
+        source, motion = row.source, row.motion
+        times = source.times
+        # as on_screen does: a time that seconds cannot hold exactly is inside
+        start = -np.inf if medium.start is None else medium.start - 1e-6
+        end = np.inf if medium.end is None else medium.end - 1e-6
+        first, stop = np.searchsorted(times, [start, end]).tolist()
+        if first >= stop:
+            raise TooFewFrames(
+                f"{medium.path}: no frame from {medium.start} to {medium.end} s; it has "
+                f"{len(times)} from {times[0]:g} to {times[-1]:g} s"
+            )
+        inside = motion[first : stop - 1] if motion is not None else None
+        return Frames(source, first, times[first:stop], inside)
+
+    def read(self, frames: Frames, rows: Sequence[int]) -> np.ndarray | None:
+        """uint8 [n, size, size, 3] of the given rows of `frames`; None for a hole in the batch.
+
+        Raises:
+            VideoError: as the reader's policy says.
+        """
+        rows = frames.first + np.asarray(rows, np.int64)
+        return self.reader.read(frames.source, rows, size=self.size, resize=self.resize)
+
+    @property
+    def spent(self) -> tuple[int, float, float]:
+        """This thread's reads, and their seconds: see `Children.spent`."""
+        return self.reader.spent
+
+    def close(self):
+        """Ends the children, where this process started any."""
+        if self._reader is not None:
+            self._reader.close()
+
+    def __getstate__(self):
+        return {name: self.__dict__[name] for name in ("index", "open_reader", "size", "resize")}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._begin()

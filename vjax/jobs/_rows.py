@@ -1,0 +1,239 @@
+"""Batches of a mixture of conversation files: opened, indexed, planned."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+from flax import nnx
+from jax.sharding import Mesh
+
+from vjax.config import Config, Rows, cache_root
+from vjax.console import UserError, progress, say, table
+from vjax.data import device
+from vjax.data.batches import PackedBatches
+from vjax.data.examples import Examples
+from vjax.data.footage import Footage
+from vjax.data.gauge import Gauge
+from vjax.data.mixture import Mixture, Part
+from vjax.data.packing import LEFT_OUT, Plan, choose_buckets, fill
+from vjax.data.pipeline import batches
+from vjax.data.rows import BadFile
+from vjax.data.samples import BadRow
+from vjax.data.sources import Conversations
+from vjax.jobs._corpus import judge
+from vjax.jobs._model import Loaded, dtype_of
+from vjax.jobs.index import open_index
+from vjax.sharding import replicate
+from vjax.train.step import token_loss
+from vjax.video.index import Index
+from vjax.video.reader import Reader
+from vjax.video.store import Drop
+from vjax.video.strategies import Sampling
+
+LENGTH_STEP = 512  # row lengths that are found are a multiple
+UNLIMITED = 1 << 40
+
+
+def make(config: Config, workdir: Path, loaded: Loaded) -> PackedBatches:
+    """The batches of config.data.mixture, and tables of what is in them.
+
+    Raises:
+      UserError: a file, a row or a video that is bad where the config does not let it pass.
+    """
+    data = config.data
+    try:
+        sources = [_open(rows) for rows in data.mixture]
+        held = _heldout(list(map(len, sources)), config.eval.items_rows)
+        parts = [
+            Part(len(source), rows.weight, rows.cap, rows.fraction, count)
+            for source, rows, count in zip(sources, data.mixture, held, strict=True)
+        ]
+        mixture = Mixture(parts, config.seed)
+        index = _index(config, mixture, sources)
+        reader = functools.partial(
+            Reader,
+            len(index),
+            workers=_children(config),
+            deadline=data.deadline_s,
+            on_bad=data.on_bad_clip,
+            max_bad_share=data.max_bad_share,
+            quarantine=workdir / "quarantine.jsonl",
+        )
+        video = loaded.video
+        examples = Examples(
+            mixture,
+            sources,
+            Footage(index, reader, size=video.image_size, resize=video.resize),
+            loaded.chat,
+            Sampling(**dataclasses.asdict(config.sampling)),
+            length=data.row_tokens or UNLIMITED,
+            budgets=[rows.frames for rows in data.mixture],
+            seed=config.seed,
+            on_long=data.on_long,
+            on_left_out=LeftOut(workdir / "left_out.jsonl", mixture, sources),
+        )
+        return _batches(config, examples, loaded)
+    except (BadFile, BadRow) as error:
+        raise UserError(f"data.mixture: {error}") from error
+
+
+def _open(rows: Rows) -> Conversations:
+    folder = rows.folder or None
+    return Conversations(rows.path, cache_root() / "rows", folder=folder, prompt=rows.prompt)
+
+
+def _heldout(sizes: Sequence[int], count: int) -> list[int]:
+    """Rows held out of each source: in proportion, a tenth of it at most."""
+    share = min(count / max(1, sum(sizes)), 0.1)
+    return [int(share * size) for size in sizes]
+
+
+def _index(config: Config, mixture: Mixture, sources: Sequence[Conversations]) -> Index:
+    """The index of every file that a row names; all rows are read once, and so checked."""
+    paths: set[str] = set()
+    with progress(total=sum(map(len, sources)), desc="rows", unit="row") as bar:
+        for source in sources:
+            for n in range(len(source)):
+                paths.update(os.path.abspath(medium.path) for medium in source[n].media)
+                bar.update()
+    key = json.dumps([str(Path(rows.path).resolve()) for rows in config.data.mixture])
+    name = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+    root = Path(os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else "/")
+    file = cache_root() / "index" / f"rows-{name}.parquet"
+    motion = config.index.motion or config.sampling.kind == "motion"
+    options = dataclasses.replace(config.index, motion=motion)
+    files = [Path(path) for path in sorted(paths)]
+    index = open_index(dataclasses.replace(config, index=options), root, files, file)
+    bad = [Drop(str(root / path), error, reason) for path, error, reason in index.bad]
+    judge(config, {"rows": files}, bad)
+    if bad:
+        say(f"{len(bad)} of {len(files)} files are bad, their rows are left out")
+    return index
+
+
+class LeftOut:
+    """Writes down the samples that are not used, each once: a JSON line with its id and why."""
+
+    def __init__(self, file: Path, mixture: Mixture, sources: Sequence[Conversations]):
+        self.file, self.mixture, self.sources = file, mixture, sources
+        self._begin()
+
+    def _begin(self):
+        self._lock = threading.Lock()
+        self.numbers = set()
+        if self.file.exists():
+            self.numbers = {json.loads(line)["number"] for line in self.file.open()}
+
+    def __call__(self, number: int, reason: str):
+        with self._lock:
+            if number in self.numbers:
+                return
+            self.numbers.add(number)
+            source, row = self.mixture.locate(number)
+            line = {"number": number, "file": str(self.sources[source].path), "row": row}
+            with open(self.file, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line | {"reason": reason}) + "\n")
+
+    def __getstate__(self):
+        return {name: self.__dict__[name] for name in ("file", "mixture", "sources")}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._begin()
+
+
+def _batches(config: Config, examples: Examples, loaded: Loaded) -> PackedBatches:
+    data, options, mixture = config.data, config.train, examples.mixture
+    first = mixture.epoch(0)[: data.window]
+    sizes = examples.sizes(first)
+    sizes = sizes[sizes[:, 0] != LEFT_OUT]
+    if not len(sizes):
+        raise UserError(f"none of the first {len(first)} samples can be used; see left_out.jsonl")
+    length = data.row_tokens or -(-int(sizes[:, 0].max()) // LENGTH_STEP) * LENGTH_STEP
+    buckets = choose_buckets(
+        sizes,
+        rows=options.batch_size * options.accumulate,
+        length=length,
+        most=data.buckets,
+        # 24 D^2 operations a token and layer against 4 T D of attention, D the decoder's width
+        attention=6.0 * loaded.spec.text.width,
+    )
+    examples = examples.within(length, buckets[-1].pictures)
+    made = PackedBatches(
+        Plan(mixture.epoch, examples.sizes, buckets, window=data.window, seed=config.seed),
+        examples,
+        loaded.spec.pad_token_id,
+        loaded.video.image_size,
+        loaded.chat.patches,
+        options.accumulate,
+    )
+    counts = zip(data.mixture, mixture.parts, mixture.counts, strict=True)
+    rows = [(source.path, part.size, count) for source, part, count in counts]
+    say(table(("mixture", "rows", "an epoch takes"), rows))
+    say(table(("batch rows", "tokens", "pictures, each"), buckets))
+    tokens = sum(mixture.counts) / len(sizes) * sizes[:, 0].sum()
+    share = fill(sizes, buckets)
+    steps = tokens / share / (buckets[-1].rows * length)
+    say(
+        f"the first {len(sizes)} samples fill {share:.1%} of their rows; by them an epoch is "
+        f"about {steps:,.0f} steps"
+    )
+    return made
+
+
+def gauge(config: Config) -> Gauge:
+    """Of the threads and children that make batches."""
+    data = config.data
+    processes = max(1, data.processes)
+    return Gauge(threads=processes * data.read_threads, children=_children(config) * processes)
+
+
+def _children(config: Config) -> int:
+    """That decode for each process which makes batches."""
+    return -(-config.data.workers // max(1, config.data.processes))
+
+
+def heldout_loss(
+    config: Config, made: PackedBatches, loaded: Loaded, trainable: nnx.State, mesh: Mesh
+) -> dict:
+    """Mean loss of the answers' tokens in the rows held out; {} where there are none.
+
+    Frames are the fixed choice of evaluation.
+    """
+    numbers = made.examples.mixture.heldout
+    if not len(numbers):
+        return {}
+    plan = Plan(
+        lambda epoch: numbers, made.examples.sizes, made.plan.buckets, window=len(numbers), seed=0
+    )
+    judged = dataclasses.replace(made, plan=plan, training=False)
+    total, tokens = 0.0, 0.0
+    with jax.set_mesh(mesh):
+        state = replicate(mesh, (trainable, loaded.frozen))
+
+        @jax.jit
+        def loss(trainable, frozen, batch):
+            model = nnx.merge(loaded.graphdef, trainable, frozen)
+            return token_loss(model, batch, dtype=dtype_of(config), remat=False, key=None)
+
+        with progress(total=plan.steps(0), desc="held-out rows", unit="batch") as bar:
+            for batch in batches(judged, 0, plan.steps(0), threads=config.data.read_threads):
+                values = loss(*state, device.put(batch, mesh))
+                total, tokens = total + float(values[0]), tokens + float(values[1])
+                bar.update()
+    return {"loss": total / max(tokens, 1.0), "tokens": tokens, "samples": len(numbers)}
+
+
+def told(values: Mapping) -> str:
+    """The results of a run on rows, for people."""
+    held = values["rows"].get("heldout")
+    if not held:
+        return "no rows were held out (eval.items_rows): nothing was judged"
+    row = (held["samples"], int(held["tokens"]), held["loss"], held["loss_after"])
+    return table(("held-out rows", "answer tokens", "loss before", "after"), [row])
