@@ -70,21 +70,27 @@ class Model:
 
 @dataclass(frozen=True)
 class Rows:
-    """A file of conversations about videos and images, and how it is mixed with others."""
+    """A source of conversations about videos and images, and how it is mixed with others."""
 
-    path: str  # .json, .jsonl or .parquet
-    folder: str = ""  # that paths in it are relative to; its own where empty
+    # .json, .jsonl or .parquet; something:FOLDER/SPLIT, moments:FOLDER/SPLIT; tfds:NAME/SPLIT
+    path: str
+    folder: str = ""  # that paths in a file are relative to (its own where empty); tfds: data_dir
     weight: AboveZero = 1.0  # how often an epoch takes each row
     cap: Count = 0  # most rows of an epoch, 0 = no limit
     fraction: Share = 1.0  # of the rows, the same whatever the seed; 0.1 is inside 0.2
     frames: Count = 0  # most of a video, 0 = as sampling says
-    prompt: str = ""  # put after each question ("Answer in one word.")
+    # of a file, a line put after each question ("Answer in one word."); of labelled clips, the
+    # question
+    prompt: str = ""
 
 
 @dataclass(frozen=True)
 class Data:
     source: Literal["sample", "procedural", "folder"] = "sample"
-    clips: str = ""  # a folder of videos; makes the source `folder`
+    # a folder of videos; makes the source `folder`. Or something:FOLDER/SPLIT, moments:FOLDER/SPLIT
+    clips: str = ""
+    mvbench: str = ""  # its folder: videos that it asks about are left out of these two
+    stored: bool = False  # rows: frames of videos below `clips` come from what --job=store wrote
     on_bad_clip: Literal["error", "skip", "blank"] = "error"
     max_bad_share: Share = 0.1  # skipped files beyond this share of all stop the run
     procedural_clips: Count = 300  # for training

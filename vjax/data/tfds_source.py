@@ -54,7 +54,7 @@ class TfdsRecords(Sequence[Record]):
         if lacking:
             raise ValueError(f"{source}: has no feature {', '.join(lacking)}, see docs/datasets.md")
         self.dataset, self.split = builder.info.name, split.partition("[")[0]
-        self._folder = Path(cache, builder.info.full_name, self.split)
+        self.folder = Path(cache, builder.info.full_name, self.split)
         self._numbers = np.arange(len(self._data))
 
     def __len__(self) -> int:
@@ -74,7 +74,7 @@ class TfdsRecords(Sequence[Record]):
             raise ValueError(
                 f"{self._args[0]}: record {n} has the file {name}, outside of the cache"
             )
-        path = self._folder / name
+        path = self.folder / name
         with _WRITING:
             if not path.exists():
                 with written_whole(path) as partial:

@@ -17,22 +17,24 @@ from vjax.config import Config, Rows, cache_root
 from vjax.console import UserError, progress, say, table
 from vjax.data import device
 from vjax.data.batches import PackedBatches
-from vjax.data.examples import Examples
-from vjax.data.footage import Footage
+from vjax.data.examples import Examples, Samples
+from vjax.data.footage import Footage, StoredFootage, is_stored
 from vjax.data.gauge import Gauge
 from vjax.data.mixture import Mixture, Part
 from vjax.data.packing import LEFT_OUT, Plan, choose_buckets, fill
 from vjax.data.pipeline import batches
 from vjax.data.rows import BadFile
 from vjax.data.samples import BadRow
-from vjax.data.sources import Conversations
-from vjax.jobs._corpus import judge
+from vjax.data.sources import Conversations, Labelled, is_labelled
+from vjax.jobs._corpus import judge, open_clips
 from vjax.jobs._model import Loaded, dtype_of
 from vjax.jobs.index import open_index
+from vjax.jobs.store import directory_of
 from vjax.sharding import replicate
 from vjax.train.step import token_loss
 from vjax.video.index import Index
 from vjax.video.reader import Reader
+from vjax.video.shards import FrameStore
 from vjax.video.store import Drop
 from vjax.video.strategies import Sampling
 
@@ -48,7 +50,7 @@ def make(config: Config, workdir: Path, loaded: Loaded) -> PackedBatches:
     """
     data = config.data
     try:
-        sources = [_open(rows) for rows in data.mixture]
+        sources = [_open(config, rows) for rows in data.mixture]
         held = _heldout(list(map(len, sources)), config.eval.items_rows)
         parts = [
             Part(len(source), rows.weight, rows.cap, rows.fraction, count)
@@ -65,11 +67,15 @@ def make(config: Config, workdir: Path, loaded: Loaded) -> PackedBatches:
             max_bad_share=data.max_bad_share,
             quarantine=workdir / "quarantine.jsonl",
         )
-        video = loaded.video
+        options = dict(size=loaded.video.image_size, resize=loaded.video.resize)
+        if data.stored:
+            footage = StoredFootage(_store(config), data.clips, index, reader, **options)
+        else:
+            footage = Footage(index, reader, **options)
         examples = Examples(
             mixture,
             sources,
-            Footage(index, reader, size=video.image_size, resize=video.resize),
+            footage,
             loaded.chat,
             Sampling(**dataclasses.asdict(config.sampling)),
             length=data.row_tokens or UNLIMITED,
@@ -79,13 +85,25 @@ def make(config: Config, workdir: Path, loaded: Loaded) -> PackedBatches:
             on_left_out=LeftOut(workdir / "left_out.jsonl", mixture, sources),
         )
         return _batches(config, examples, loaded)
-    except (BadFile, BadRow) as error:
+    except (BadFile, BadRow, FileNotFoundError) as error:
         raise UserError(f"data.mixture: {error}") from error
 
 
-def _open(rows: Rows) -> Conversations:
+def _open(config: Config, rows: Rows) -> Samples:
+    if is_labelled(rows.path):
+        return Labelled(rows.path, open_clips(config, rows.path, rows.folder), rows.prompt)
     folder = rows.folder or None
     return Conversations(rows.path, cache_root() / "rows", folder=folder, prompt=rows.prompt)
+
+
+def _store(config: Config) -> FrameStore:
+    """The frame store of data.clips."""
+    if not config.data.clips:
+        raise UserError("data.stored needs the folder that --job=store was run on: data.clips")
+    try:
+        return FrameStore(directory_of(config, Path(config.data.clips)))
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _heldout(sizes: Sequence[int], count: int) -> list[int]:
@@ -94,13 +112,17 @@ def _heldout(sizes: Sequence[int], count: int) -> list[int]:
     return [int(share * size) for size in sizes]
 
 
-def _index(config: Config, mixture: Mixture, sources: Sequence[Conversations]) -> Index:
+def _index(config: Config, mixture: Mixture, sources: Sequence[Samples]) -> Index:
     """The index of every file that a row names; all rows are read once, and so checked."""
     paths: set[str] = set()
     with progress(total=sum(map(len, sources)), desc="rows", unit="row") as bar:
         for source in sources:
             for n in range(len(source)):
-                paths.update(os.path.abspath(medium.path) for medium in source[n].media)
+                paths.update(
+                    os.path.abspath(medium.path)
+                    for medium in source[n].media
+                    if not (config.data.stored and is_stored(medium, config.data.clips))
+                )
                 bar.update()
     key = json.dumps([str(Path(rows.path).resolve()) for rows in config.data.mixture])
     name = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
@@ -120,7 +142,7 @@ def _index(config: Config, mixture: Mixture, sources: Sequence[Conversations]) -
 class LeftOut:
     """Writes down the samples that are not used, each once: a JSON line with its id and why."""
 
-    def __init__(self, file: Path, mixture: Mixture, sources: Sequence[Conversations]):
+    def __init__(self, file: Path, mixture: Mixture, sources: Sequence[Samples]):
         self.file, self.mixture, self.sources = file, mixture, sources
         self._begin()
 
