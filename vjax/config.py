@@ -521,11 +521,8 @@ def _check_together(config: Config):
         )
     if odd := [name for name in config.export.format if name not in EXPORTS]:
         raise ConfigError(f"export.format: {odd[0]!r} is none of {', '.join(EXPORTS)}")
-    if (config.train.questions == "rows") != bool(data.mixture):
-        raise ConfigError(
-            "train.questions=rows and data.mixture need each other: "
-            "--config.train.questions=rows --config.data.mixture=\"('FILE.json',)\""
-        )
+    if data.mixture and config.train.questions != "rows":
+        raise ConfigError("data.mixture is trained on with --config.train.questions=rows")
     if not any(dataclasses.asdict(config.fragments.weights).values()):
         raise ConfigError("fragments.weights: all five are 0; leave at least one task")
     for i, group in enumerate(config.optim.groups):

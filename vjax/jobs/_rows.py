@@ -49,6 +49,11 @@ def make(config: Config, workdir: Path, loaded: Loaded) -> PackedBatches:
       UserError: a file, a row or a video that is bad where the config does not let it pass.
     """
     data = config.data
+    if not data.mixture:
+        raise UserError(
+            "there are no rows to train on; name their file: "
+            "--config.data.mixture=\"('ROWS.json',)\""
+        )
     try:
         sources = [_open(config, rows) for rows in data.mixture]
         held = _heldout(list(map(len, sources)), config.eval.items_rows)
