@@ -1,10 +1,12 @@
 """Supervised fine-tuning on conversations about videos and images (docs/data.md).
 
-  ./launch/local python -m vjax.main --config=experiments/sft.py --config.data.mixture="('ROWS.json',)"
-  ./launch/local python -m vjax.main --config=experiments/sft.py:qwen2_vl_2b --config.data.mixture="('ROWS.json',)"
+  M="('ROWS.json',)"
+  ./launch/local python -m vjax.main --config=experiments/sft.py --config.data.mixture="$M"
+  ./launch/local python -m vjax.main --config=experiments/sft.py:smollm2 --config.data.mixture="$M"
 
-ROWS.json is LLaVA's conversations, messages with `videos` and `images`, or OpenAI's content parts, as JSON, JSONL
-or Parquet. Presets are those of sf2t.py: `tiny` (the default), and checkpoint folders as released.
+ROWS.json holds LLaVA's conversations, messages with `videos` and `images`, or OpenAI's content
+parts, as JSON, JSONL or Parquet. Presets are those of sf2t.py: `tiny` (the default), `smollm2`, and
+checkpoint folders as released.
 """
 
 from experiments import sf2t

@@ -231,6 +231,11 @@ def test_a_store_that_was_not_written(run, files, tmp_path, capsys):
     assert "--job=store writes it" in said
 
 
+def test_no_mixture(run, tmp_path, capsys):
+    said = fails(run, tmp_path / "run", capsys, "--config.train.questions=rows")
+    assert "there are no rows to train on; name their file: --config.data.mixture=" in said
+
+
 def test_no_mixture_file(run, tmp_path, capsys):
     said = fails(run, tmp_path / "run", capsys, *flags_of(tmp_path))
     assert f"data.mixture: {tmp_path / 'rows.jsonl'}: no such file" in said
