@@ -106,7 +106,7 @@ class Data:
     read_threads: Positive = 4
     # what --config.train.questions=rows trains on: "FILE", or a dict of the fields of Rows
     mixture: tuple[Rows, ...] = ()
-    row_tokens: Positive = 1024  # of a row that samples are packed into
+    row_tokens: Count = 0  # of a row that samples are packed into, 0 = as the first window needs
     window: Positive = 1024  # samples that are packed together
     buckets: Annotated[int, Range(1, 4)] = 3  # most batch shapes
     on_long: Literal["error", "skip"] = "error"  # a sample that no row holds
