@@ -111,6 +111,7 @@ class Data:
     buckets: Annotated[int, Range(1, 4)] = 3  # most batch shapes
     on_long: Literal["error", "skip"] = "error"  # a sample that no row holds
     processes: Count = 0  # that make batches (Grain workers), 0 = threads of this one
+    show_batch: Count = 0  # number of the batch that --job=data shows
 
 
 @dataclass(frozen=True)
@@ -382,8 +383,8 @@ def diff(a: Config, b: Config) -> list[str]:
 
 # prefixes of fields that say how a run is carried out, not what comes of it: free on resume
 EXECUTION = (
-    "data.workers", "data.read_threads", "data.processes", "store.runner", "store.beam",
-    "train.log_every", "checkpoint.", "mesh.", "export.",
+    "data.workers", "data.read_threads", "data.processes", "data.show_batch", "store.runner",
+    "store.beam", "train.log_every", "checkpoint.", "mesh.", "export.",
 )  # fmt: skip
 
 

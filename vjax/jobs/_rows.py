@@ -27,7 +27,7 @@ from vjax.data.rows import BadFile
 from vjax.data.samples import BadRow
 from vjax.data.sources import Conversations, Labelled, is_labelled
 from vjax.jobs._corpus import judge, open_clips
-from vjax.jobs._model import Loaded, dtype_of
+from vjax.jobs._model import Interface, Loaded, dtype_of
 from vjax.jobs.index import open_index
 from vjax.jobs.store import directory_of
 from vjax.sharding import replicate
@@ -42,7 +42,7 @@ LENGTH_STEP = 512  # row lengths that are found are a multiple
 UNLIMITED = 1 << 40
 
 
-def make(config: Config, workdir: Path, loaded: Loaded) -> PackedBatches:
+def make(config: Config, workdir: Path, model: Interface) -> PackedBatches:
     """The batches of config.data.mixture, and tables of what is in them.
 
     Raises:
@@ -72,7 +72,7 @@ def make(config: Config, workdir: Path, loaded: Loaded) -> PackedBatches:
             max_bad_share=data.max_bad_share,
             quarantine=workdir / "quarantine.jsonl",
         )
-        options = dict(size=loaded.video.image_size, resize=loaded.video.resize)
+        options = dict(size=model.video.image_size, resize=model.video.resize)
         if data.stored:
             footage = StoredFootage(_store(config), data.clips, index, reader, **options)
         else:
@@ -81,7 +81,7 @@ def make(config: Config, workdir: Path, loaded: Loaded) -> PackedBatches:
             mixture,
             sources,
             footage,
-            loaded.chat,
+            model.chat,
             Sampling(**dataclasses.asdict(config.sampling)),
             length=data.row_tokens or UNLIMITED,
             budgets=[rows.frames for rows in data.mixture],
@@ -89,7 +89,7 @@ def make(config: Config, workdir: Path, loaded: Loaded) -> PackedBatches:
             on_long=data.on_long,
             on_left_out=LeftOut(workdir / "left_out.jsonl", mixture, sources),
         )
-        return _batches(config, examples, loaded)
+        return _batches(config, examples, model)
     except (BadFile, BadRow, FileNotFoundError) as error:
         raise UserError(f"data.mixture: {error}") from error
 
@@ -175,7 +175,7 @@ class LeftOut:
         self._begin()
 
 
-def _batches(config: Config, examples: Examples, loaded: Loaded) -> PackedBatches:
+def _batches(config: Config, examples: Examples, model: Interface) -> PackedBatches:
     data, options, mixture = config.data, config.train, examples.mixture
     first = mixture.epoch(0)[: data.window]
     sizes = examples.sizes(first)
@@ -189,15 +189,15 @@ def _batches(config: Config, examples: Examples, loaded: Loaded) -> PackedBatche
         length=length,
         most=data.buckets,
         # 24 D^2 operations a token and layer against 4 T D of attention, D the decoder's width
-        attention=6.0 * loaded.spec.text.width,
+        attention=6.0 * model.spec.text.width,
     )
     examples = examples.within(length, buckets[-1].pictures)
     made = PackedBatches(
         Plan(mixture.epoch, examples.sizes, buckets, window=data.window, seed=config.seed),
         examples,
-        loaded.spec.pad_token_id,
-        loaded.video.image_size,
-        loaded.chat.patches,
+        model.spec.pad_token_id,
+        model.video.image_size,
+        model.chat.patches,
         options.accumulate,
     )
     counts = zip(data.mixture, mixture.parts, mixture.counts, strict=True)
