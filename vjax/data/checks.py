@@ -1,6 +1,6 @@
 """What holds for every batch, told from its arrays alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -103,16 +103,14 @@ def violations(
     once[shown] &= (used % patches == 0) | (used == previous + 1)
 
     def told(good: np.ndarray, *fields: str) -> list[str]:
-        bad = np.argwhere(~good).tolist()
         lines = [
             f"row {b}, token {t}, segment {ids[b, t]}: "
             + ", ".join(f"{name} {batch[name][b, t]}" for name in fields)
-            for b, t in bad[:SHOWN]
+            for b, t in np.argwhere(~good).tolist()
         ]
-        return lines + _more(bad)
+        return brief(lines)
 
-    unused = np.setdiff1d(np.arange(len(present)), np.flatnonzero(present))
-    stray = [int(n) for n in unused if batch["images"][n].any()]
+    stray = np.flatnonzero((present == 0) & batch["images"].any(axis=(1, 2, 3))).tolist()
     return {
         NUMBERED: told(numbered, "segment_ids"),
         RESTARTED: told(restarted, "positions", *{"rope_positions"} & set(batch)),
@@ -122,9 +120,10 @@ def violations(
         POINTED: told(pointed, "tokens", "vision_index"),
         **({OWN: told(own, "vision_index")} if row_images else {}),
         ONCE: told(once, "vision_index"),
-        BLANK: [f"slot {n} holds a picture" for n in stray[:SHOWN]] + _more(stray),
+        BLANK: brief([f"slot {n} holds a picture" for n in stray]),
     }
 
 
-def _more(found: Sequence) -> list[str]:
-    return [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+def brief(lines: list[str]) -> list[str]:
+    """The first of them, and how many more there are."""
+    return lines[:SHOWN] + ([f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])

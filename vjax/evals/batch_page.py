@@ -124,8 +124,8 @@ def _part(held: Batch, segment: Segment, name: str, decode: Decode) -> dict:
     for a, b in zip(edges[:-1], edges[1:], strict=True):
         kind, shown, weight = alike[a]
         if kind == "picture":
-            what = f"picture {shown}" if shown >= 0 else "newline"
-            text = f"[{b - a} token{'s' if b - a > 1 else ''} of {what}]"
+            tokens_of = f"{b - a} token{'s' if b - a > 1 else ''} of picture {shown}"
+            text = f"[{tokens_of if shown >= 0 else 'newline'}]"
         else:
             kind = "learnt" if weight > 0 else "text"
             # as a part of the whole: some decoders drop a space where a text begins

@@ -91,7 +91,7 @@ def row_bar(length: int, segments: Sequence[Mapping], height=34) -> str:
 
     sizes = [one["stop"] - one["start"] for one in segments]
     parts = [
-        f'<svg class="row" height="{height}" role="img" aria-label="{len(sizes)} segments, '
+        f'<svg class="row" height="{height}" role="group" aria-label="{len(sizes)} segments, '
         f'{sum(sizes)} of {length} tokens">{box("padding", 0, length, 0, height)}'
     ]
     for one, size in zip(segments, sizes, strict=True):

@@ -44,7 +44,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
             row_images=len(part["images"]) // len(part["tokens"]) if packed else 0,
         )
         for name, lines in broken.items():
-            where = f"micro-batch {m}, " if several else ""
+            where = f"micro-batch {m}: " if several else ""
             found.setdefault(name, []).extend(where + line for line in lines)
     counts = [batch_page.count(part, patches) for part in parts]
     facts, sources = _facts(parts, counts), {}
@@ -123,7 +123,7 @@ def _sources(
             sources[m, b, k + 1] = names[k]
             if there < len(numbers):
                 sources[m, b, k + 1] = f"one of {', '.join(names)}: some could not be read"
-    return sources, wrong
+    return sources, checks.brief(wrong)
 
 
 def _name(made: PackedBatches, number: int) -> str:
