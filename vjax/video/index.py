@@ -196,7 +196,8 @@ def build(
         progress: called with (files known, files in all, path) after every file that is read.
 
     Raises:
-        ValueError: a path outside of `root`, one path twice, or a file of another version.
+        ValueError: a path outside of `root`, one path twice, or a file that is no index. (One of an
+            older version is made again.)
     """
     root, file = Path(root), Path(file)
     named = {video_id(path, root): Path(path) for path in paths}
@@ -205,6 +206,9 @@ def build(
     with alone(file):
         stats = {name: _stat(path) for name, path in named.items()}
         parts = parts_of(file)
+        if file.exists() and _version(file) not in (None, VERSION):  # older: made again
+            file.unlink()
+            shutil.rmtree(parts, ignore_errors=True)
         known = _known(file, parts, motion)
         todo = [name for name in named if known.get(written(name)) != stats[name]]
         fresh, number = [], len(list(parts.glob("*.parquet")))
@@ -307,6 +311,14 @@ def _join(file: Path, parts: Path, fresh: list[dict], wanted: set[str]):
 
 def _table(rows: list[dict]) -> pa.Table:
     return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def _version(file: Path) -> bytes | None:
+    """None of a file that is no index; reading it says what is wrong."""
+    try:
+        return (pq.read_schema(file).metadata or {}).get(b"vjax.index")
+    except (pa.ArrowInvalid, OSError):
+        return None
 
 
 def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
