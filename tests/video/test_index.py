@@ -266,4 +266,5 @@ def test_an_index_of_an_older_version_is_made_again(indexed, monkeypatch):
         older = index_module.SCHEMA.with_metadata({"vjax.index": b"0"})
         patch.setattr(index_module, "SCHEMA", older)
         indexed()
-    assert len(indexed()) == len(indexed().rows()) + len(indexed().bad)
+    made, read = indexed()
+    assert len(read) == len(made) == len(made.rows()) + len(made.bad)
