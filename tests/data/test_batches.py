@@ -176,12 +176,13 @@ def test_real_workers_make_the_same_batches(make, workers, threads, processes):
 def test_work_is_told(make):
     made = make()
     batch = made(0)
-    examples, clips, holes, seconds, waiting, decoding, _ = batch["work"]
+    examples, clips, holes, seconds, waiting, decoding, _, cpu, decoding_cpu = batch["work"]
     rows = made.plan.batch(0).rows
     assert examples == sum(map(len, rows))
     assert clips == sum(len(made.examples.sample(n).media) for row in rows for n in row)
     assert holes == 0
     assert 0 <= waiting + decoding <= seconds
+    assert 0 < decoding_cpu <= cpu <= 1.1 * seconds  # no children: this thread decodes
 
 
 def test_batches_travel(make):

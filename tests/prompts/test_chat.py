@@ -77,6 +77,13 @@ def test_turns_follow_each_other_and_all_answers_count(chat):
     assert left.tokens[left.answer].tolist() == replies[: len(plain(chat, "a square moves")) + 1]
 
 
+def test_the_length_is_that_of_the_tokens(chat):
+    first = question("What happens here?", "a square moves", images=2)
+    second = Prompt((("text", "How fast?"),), (), "slow")
+    for turns in (first, second, [first, second], [second, first]):
+        assert chat.length(turns) == len(chat.encode(turns).tokens)
+
+
 @pytest.mark.parametrize("token", ["<image>", "<|end|>", "<|frame|>", "<|assistant|>"])
 def test_special_tokens_in_a_users_text_are_refused(chat, token):
     with pytest.raises(ValueError, match=f"holds the special token '{token.replace('|', '.')}'"):

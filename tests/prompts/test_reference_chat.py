@@ -230,6 +230,8 @@ def test_an_answer_follows_the_question_as_it_was_asked(family, name):
     got, asked = encoded(family, name), encoded(family, name, with_answer=False)
     reply = family.native.candidate("Yes")
     assert got.tokens.tolist() == [*asked.tokens, *reply]
+    turns = [Prompt(parts, shown, "Yes") for parts, shown in CONVERSATIONS[name]]
+    assert family.native.length(turns) == len(got.tokens)
     assert got.answer[-len(reply) :].all()
     if family.name == "qwen2_vl":  # the other opens an answer in two ways
         want = theirs(family, CONVERSATIONS[name], with_answer=True)["input_ids"][0]

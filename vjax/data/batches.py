@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -11,7 +12,15 @@ from vjax.data.packing import Bucket, Plan
 
 # What the field `work` says of a batch, float64 each; images are clips too. Of `seconds`, `waiting`
 # went by before a child was free and `decoding` until it had answered; `done` is a monotonic time.
-WORK = ("examples", "clips", "holes", "seconds", "waiting", "decoding", "done")
+# CPU-seconds: `cpu` of the thread, `decoding_cpu` of the children (without any, a part of `cpu`).
+WORK = (
+    "examples", "clips", "holes", "seconds", "waiting", "decoding", "done", "cpu", "decoding_cpu",
+)  # fmt: skip
+
+
+def work_of(told: Mapping[str, float]) -> np.ndarray:
+    """The field `work`; what is not told is 0."""
+    return np.array([told.get(name, 0) for name in WORK], np.float64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,13 +79,14 @@ class PackedBatches:
     def __call__(self, i: int) -> dict[str, np.ndarray]:
         """Batch i.
 
-        Beside the fields of WORKSPACE.md it has `work`, float64 [7]: see `WORK`.
+        Beside the fields of WORKSPACE.md it has `work`, float64 [9]: see `WORK`.
 
         Raises:
           BadRow, VideoError: what is wrong with a sample, where the policy is to say so.
         """
-        began = time.monotonic()
-        before = self.examples.footage.spent
+        began, cpu = time.monotonic(), time.thread_time()
+        footage = self.examples.footage
+        before = footage.spent
         planned = self.plan.batch(i)
         shape = self._shape(self.plan.buckets[planned.bucket])
         holes, rows, numbers = 0, [], []
@@ -91,9 +101,11 @@ class PackedBatches:
             numbers.append([row[0] for row in mine])
         batch = self._joined(planned.bucket, rows, numbers)
         count = sum(len(row) for part in rows for row in part)
-        clips, waited, decoded = np.subtract(self.examples.footage.spent, before)
-        done = time.monotonic()
-        batch["work"] = np.array([count, clips, holes, done - began, waited, decoded, done])
+        clips, waited, decoded, decoding_cpu = np.subtract(footage.spent, before)
+        done, cpu = time.monotonic(), time.thread_time() - cpu
+        told = dict(examples=count, clips=clips, holes=holes, seconds=done - began, waiting=waited)
+        told |= dict(decoding=decoded, done=done, cpu=cpu, decoding_cpu=decoding_cpu)
+        batch["work"] = work_of(told)
         return batch
 
     def _joined(self, bucket: int, rows: list, numbers: list) -> dict[str, np.ndarray]:

@@ -140,7 +140,9 @@ class Examples:
         Raises:
             BadRow, TooLong, VideoError: see `sizes`.
         """
-        sample = self.sample(number)
+        return self._layout(number, self.sample(number))
+
+    def _layout(self, number: int, sample: Sample) -> Layout:
         budget = self.budgets[self.mixture.locate(number)[0]] or None
         frames = tuple(self.footage.frames(medium) for medium in sample.media)
         counts = [
@@ -166,7 +168,8 @@ class Examples:
         Args:
             epoch: of training, which draws other frames each time; None is the fixed choice.
         """
-        layout, sample = self.layout(number), self.sample(number)
+        sample = self.sample(number)
+        layout = self._layout(number, sample)
         rng = None if epoch is None else philox("frames", self.seed, epoch, number)
         pictures = []
         for medium, frames, count in zip(sample.media, layout.frames, layout.counts, strict=True):
@@ -191,7 +194,7 @@ class Examples:
         shown = [(_BLANK,) * count for count in counts]
         asked = prompts(sample.turns if turns is None else turns, shown)
         try:
-            return len(self.chat.encode(asked, system=sample.system).tokens)
+            return self.chat.length(asked, system=sample.system)
         except ValueError as error:
             raise BadRow(f"{sample.id}: {error}") from error
 

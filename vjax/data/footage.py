@@ -48,6 +48,7 @@ class Footage:
         self._begin()
 
     def _begin(self):
+        self._root = os.path.join(os.path.abspath(self.index.root), "")
         self._reader: Reader | None = None
         self._lock = threading.Lock()
 
@@ -58,6 +59,12 @@ class Footage:
             self._reader = self._reader or self.open_reader()
             return self._reader
 
+    @property
+    def facts(self) -> list:
+        """What choices of frames depend on, as JSON: another corpus has others."""
+        names = ("path", "content_hash", "frames", "duration")
+        return [self.index.facts[name].to_pylist() for name in names]
+
     def frames(self, medium: Medium) -> Frames:
         """What there is to choose from.
 
@@ -65,7 +72,8 @@ class Footage:
             KeyError: a file that is not in the index.
             VideoError: a bad file, or a cut that holds no frame.
         """
-        row = self.index.find(video_id(medium.path, self.index.root))
+        path = os.path.abspath(medium.path)
+        row = self.index.find(path.removeprefix(self._root))
         return _inside(medium, row.source, row.source.times, row.motion)
 
     def read(self, frames: Frames, rows: Sequence[int]) -> np.ndarray | None:
@@ -78,7 +86,7 @@ class Footage:
         return self.reader.read(frames.source, rows, size=self.size, resize=self.resize)
 
     @property
-    def spent(self) -> tuple[int, float, float]:
+    def spent(self) -> tuple[int, float, float, float]:
         """This thread's reads, and their seconds: see `Children.spent`."""
         return self.reader.spent
 
@@ -112,6 +120,10 @@ class StoredFootage(Footage):
         super()._begin()
         self._reads = threading.local()
 
+    @property
+    def facts(self) -> list:
+        return [*super().facts, self.store.fingerprint]
+
     def frames(self, medium: Medium) -> Frames:
         if not is_stored(medium, self.root):
             return super().frames(medium)
@@ -129,7 +141,7 @@ class StoredFootage(Footage):
         return self.store.read(frames.source, positions, size=self.size)
 
     @property
-    def spent(self) -> tuple[int, float, float]:
+    def spent(self) -> tuple[int, float, float, float]:
         calls, *seconds = super().spent
         return calls + getattr(self._reads, "count", 0), *seconds
 

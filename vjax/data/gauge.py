@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vjax.data.batches import WORK
+from vjax.data.batches import WORK, work_of
 
 
 class Gauge:
@@ -15,19 +15,34 @@ class Gauge:
 
     What the data could feed follows from the utilisation law (Denning and Buzen, 1978): where a
     throughput X keeps the busiest resource busy for a share U of the time, X / U is the most that
-    can be had. Resources are the threads that make batches, and the children that decode.
+    can be had. Resources are the threads that make batches, the children that decode, the cores,
+    and Python, which one thread of a process runs at a time. While the model waits the data gives
+    all it can, so that U is no less than the share of that.
 
     Args:
         threads: that make batches, over all workers.
         children: that decode, over all workers; 0 where the threads do.
+        processes: that the threads belong to.
+        cores: that all of them may use; None for those of this process.
         clock: the monotonic clock.
     """
 
-    def __init__(self, *, threads: int, children: int, clock: Callable[[], float] = time.monotonic):
-        self.threads, self.children, self.clock = threads, children, clock
-        self._begin()
+    def __init__(
+        self,
+        *,
+        threads: int,
+        children: int,
+        processes: int = 1,
+        cores: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.threads, self.children, self.processes = threads, children, processes
+        self.cores = cores or usable_cores()
+        self.clock = clock
+        self.begin()
 
-    def _begin(self):
+    def begin(self):
+        """Counts from now on."""
         self._since = self.clock()
         self._sum = dict.fromkeys(WORK, 0.0)
         self._batches = self._age = 0.0
@@ -53,9 +68,7 @@ class Gauge:
         """
         took = max(self.clock() - self._since, 1e-9)
         total, count = self._sum, self._sum["examples"]
-        busy = (total["seconds"] - total["waiting"]) / (self.threads * took)
-        if self.children:
-            busy = max(busy, total["decoding"] / (self.children * took))
+        busy = max(self._busiest() / took, min(1.0, waited / took))
         numbers = {
             "clips_per_second": total["clips"] / took,
             "holes": total["holes"],
@@ -70,8 +83,25 @@ class Gauge:
             f"{numbers['model_wants']:.3g}, {clips}{numbers['queue']:.1f} ready, "
             f"{numbers['resident_gib']:.1f} GiB"
         )
-        self._begin()
+        self.begin()
         return numbers, text
+
+    def _busiest(self) -> float:
+        """Seconds that the resource which is most at work was."""
+        total, apart = self._sum, self.children > 0
+        python = total["cpu"] - (0.0 if apart else total["decoding_cpu"])
+        return max(
+            total["seconds"] / self.threads,
+            total["decoding"] / self.children if apart else 0.0,
+            (python + total["decoding_cpu"]) / self.cores,
+            python / self.processes,
+        )
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 class Timed:
@@ -81,12 +111,13 @@ class Timed:
         self.make_batch = make_batch
 
     def __call__(self, i: int) -> dict[str, np.ndarray]:
-        began = time.monotonic()
+        began, cpu = time.monotonic(), time.thread_time()
         batch = self.make_batch(i)
         if "work" not in batch:
             examples = int(batch["segment_ids"].max(axis=-1).sum())
-            done = time.monotonic()
-            batch = batch | {"work": np.array([examples, 0, 0, done - began, 0, 0, done])}
+            done, cpu = time.monotonic(), time.thread_time() - cpu
+            told = dict(examples=examples, seconds=done - began, done=done, cpu=cpu)
+            batch = batch | {"work": work_of(told)}
         return batch
 
 

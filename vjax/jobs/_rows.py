@@ -25,6 +25,7 @@ from vjax.data.packing import LEFT_OUT, Plan, choose_buckets, fill
 from vjax.data.pipeline import batches
 from vjax.data.rows import BadFile
 from vjax.data.samples import BadRow
+from vjax.data.sizes import KeptSizes, name_of
 from vjax.data.sources import Conversations, Labelled, is_labelled
 from vjax.jobs._corpus import judge, open_clips
 from vjax.jobs._model import Interface, Loaded, dtype_of
@@ -62,7 +63,7 @@ def make(config: Config, workdir: Path, model: Interface) -> PackedBatches:
             for source, rows, count in zip(sources, data.mixture, held, strict=True)
         ]
         mixture = Mixture(parts, config.seed)
-        index = _index(config, mixture, sources)
+        index, said = _index(config, sources)
         reader = functools.partial(
             Reader,
             len(index),
@@ -89,7 +90,7 @@ def make(config: Config, workdir: Path, model: Interface) -> PackedBatches:
             on_long=data.on_long,
             on_left_out=LeftOut(workdir / "left_out.jsonl", mixture, sources),
         )
-        return _batches(config, examples, model)
+        return _batches(config, examples, said, model)
     except (BadFile, BadRow, FileNotFoundError) as error:
         raise UserError(f"data.mixture: {error}") from error
 
@@ -117,17 +118,20 @@ def _heldout(sizes: Sequence[int], count: int) -> list[int]:
     return [int(share * size) for size in sizes]
 
 
-def _index(config: Config, mixture: Mixture, sources: Sequence[Samples]) -> Index:
-    """The index of every file that a row names; all rows are read once, and so checked."""
+def _index(config: Config, sources: Sequence[Samples]) -> tuple[Index, str]:
+    """The index of every file that a row names, and a hash of all rows, which are checked so."""
     paths: set[str] = set()
+    said = hashlib.blake2b(digest_size=16)
     with progress(total=sum(map(len, sources)), desc="rows", unit="row") as bar:
         for source in sources:
             for n in range(len(source)):
+                sample = source[n]
                 paths.update(
                     os.path.abspath(medium.path)
-                    for medium in source[n].media
+                    for medium in sample.media
                     if not (config.data.stored and is_stored(medium, config.data.clips))
                 )
+                said.update(repr(sample).encode())
                 bar.update()
     key = json.dumps([str(Path(rows.path).resolve()) for rows in config.data.mixture])
     name = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
@@ -141,7 +145,7 @@ def _index(config: Config, mixture: Mixture, sources: Sequence[Samples]) -> Inde
     judge(config, {"rows": files}, bad)
     if bad:
         say(f"{len(bad)} of {len(files)} files are bad, their rows are left out")
-    return index
+    return index, said.hexdigest()
 
 
 class LeftOut:
@@ -175,7 +179,7 @@ class LeftOut:
         self._begin()
 
 
-def _batches(config: Config, examples: Examples, model: Interface) -> PackedBatches:
+def _batches(config: Config, examples: Examples, said: str, model: Interface) -> PackedBatches:
     data, options, mixture = config.data, config.train, examples.mixture
     first = mixture.epoch(0)[: data.window]
     sizes = examples.sizes(first)
@@ -192,8 +196,9 @@ def _batches(config: Config, examples: Examples, model: Interface) -> PackedBatc
         attention=6.0 * model.spec.text.width,
     )
     examples = examples.within(length, buckets[-1].pictures)
+    kept = KeptSizes(cache_root() / "sizes" / name_of(examples, said), len(mixture), examples.sizes)
     made = PackedBatches(
-        Plan(mixture.epoch, examples.sizes, buckets, window=data.window, seed=config.seed),
+        Plan(mixture.epoch, kept, buckets, window=data.window, seed=config.seed),
         examples,
         model.spec.pad_token_id,
         model.video.image_size,
@@ -218,7 +223,11 @@ def gauge(config: Config) -> Gauge:
     """Of the threads and children that make batches."""
     data = config.data
     processes = max(1, data.processes)
-    return Gauge(threads=processes * data.read_threads, children=_children(config) * processes)
+    return Gauge(
+        threads=processes * data.read_threads,
+        children=processes * _children(config),
+        processes=processes,
+    )
 
 
 def _children(config: Config) -> int:
@@ -237,7 +246,7 @@ def heldout_loss(
     if not len(numbers):
         return {}
     plan = Plan(
-        lambda epoch: numbers, made.examples.sizes, made.plan.buckets, window=len(numbers), seed=0
+        lambda epoch: numbers, made.plan.sizes, made.plan.buckets, window=len(numbers), seed=0
     )
     judged = dataclasses.replace(made, plan=plan, training=False)
     total, tokens = 0.0, 0.0

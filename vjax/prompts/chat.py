@@ -3,8 +3,10 @@
 import dataclasses
 import datetime
 import functools
+import hashlib
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 
 import jinja2
@@ -22,6 +24,7 @@ from vjax.prompts.prompt import Prompt
 
 BARE, NEWLINE = -1, -2  # in Encoded.vision: text, and the model's newline
 MARK, MARK_0 = "\ue000", 0xE001  # of private use: no text holds them
+LATELY = 64  # texts whose tokens are kept: a sample is measured first, and then laid out
 TEMPLATE, OLD_TEMPLATE = "chat_template.jinja", "chat_template.json"
 SETTINGS = "tokenizer_config.json"
 
@@ -79,6 +82,11 @@ class Chat:
         self.special = [
             t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special
         ]
+        # one scan of a text, where some tokenizers have hundreds of them
+        self._any_special = re.compile("|".join(map(re.escape, self.special)) or "(?!)")
+        self._tokenised = functools.lru_cache(LATELY)(
+            functools.partial(tokenizer.encode, add_special_tokens=False)
+        )
 
     @classmethod
     def from_folder(
@@ -102,6 +110,13 @@ class Chat:
         return made, (self.tokenizer, self.source, self.spec, self.media)
 
     @property
+    def fingerprint(self) -> str:
+        """32 hex digits (blake2b) of everything that tokens depend on."""
+        parts = [self.tokenizer.to_str(), self.source, self.names, repr(self.spec)]
+        parts += [repr(self.media), self.position_rule]
+        return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+
+    @property
     def patches(self) -> int:
         """Tokens of a picture in the model's bank of vision tokens, where all have one size."""
         return self.media.patches
@@ -123,15 +138,25 @@ class Chat:
         turns, pictures = _shown(turns)
         laid = self.media.lay(pictures)
         text, spans = self._laid_out(turns, system)
-        found = self.tokenizer.encode(text, add_special_tokens=False)
-        tokens = list(found.ids)
-        answer = [any(a < stop and at < b for a, b in spans) for at, stop in found.offsets]
-        if with_answer:
-            reply = self.candidate(turns[-1].answer)
-            tokens += reply
-            answer += [True] * len(reply)
+        found = self._tokenised(text)
+        reply = self.candidate(turns[-1].answer) if with_answer else []
+        tokens = np.array([*found.ids, *reply])
+        answer = np.arange(len(tokens)) >= len(tokens) - len(reply)
+        if spans:
+            at, stop = np.array(found.offsets).T
+            for a, b in spans:
+                answer[: len(at)] |= (a < stop) & (at < b)
         images = tuple(image for _, frames in pictures for image in frames)
-        return self._expanded(np.asarray(tokens), np.asarray(answer), images, pictures, laid)
+        return self._expanded(tokens, answer, images, pictures, laid)
+
+    def length(self, turns: Prompt | Sequence[Prompt], *, system: str = "") -> int:
+        """Tokens that `encode` makes of it, counted without laying them out; raises as `encode`."""
+        turns, pictures = _shown(turns)
+        text, _ = self._laid_out(turns, system)
+        ids = self._ids(text)
+        self._check_places([i for i in ids if i in self.placeholders], pictures)
+        extra = sum(one.tokens - 1 for one in self.media.lay(pictures))
+        return len(ids) + extra + len(self.candidate(turns[-1].answer))
 
     def arguments(self, turns: Prompt | Sequence[Prompt]) -> dict[str, np.ndarray]:
         """A conversation up to its last answer, as the reference class's forward takes it.
@@ -172,17 +197,13 @@ class Chat:
 
     def _expanded(self, ids, answer, images, pictures, laid) -> Encoded:
         """Every placeholder repeated as often as its picture has tokens."""
-        at = np.flatnonzero(np.isin(ids, [*self.placeholders]))
-        want = [self.media.kinds[kind].token for kind, _ in pictures]
-        if ids[at].tolist() != want:
-            raise ValueError(
-                f"the chat template shows pictures as tokens {ids[at].tolist()}, the prompt has "
-                f"{want}: others, or in another order"
-            )
+        here = np.isin(ids, [*self.placeholders])
+        at = np.flatnonzero(here)
+        self._check_places(ids[at].tolist(), pictures)
         copies = np.ones(len(ids), int)
         copies[at] = [one.tokens for one in laid]
         tokens = np.repeat(ids, copies)
-        shown = np.repeat(np.isin(np.arange(len(ids)), at), copies)
+        shown = np.repeat(here, copies)
         vision = np.full(len(tokens), BARE, np.int32)
         if len(at):
             ends = np.zeros(len(tokens), bool)
@@ -200,6 +221,15 @@ class Chat:
         return Encoded(
             tokens.astype(np.int32), np.repeat(answer, copies).astype(bool), images, vision, rope
         )
+
+    def _check_places(self, found: list[int], pictures: Sequence[Picture]):
+        """That the placeholders found are those of the pictures."""
+        want = [self.media.kinds[kind].token for kind, _ in pictures]
+        if found != want:
+            raise ValueError(
+                f"the chat template shows pictures as tokens {found}, the prompt has {want}: "
+                "others, or in another order"
+            )
 
     def candidate(self, text: str, *, end: bool = True) -> list[int]:
         """Token ids of an answer, with the end of turn; ValueError if it holds a special token."""
@@ -263,7 +293,7 @@ class Chat:
                 )
 
     def _ids(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
+        return self._tokenised(text).ids
 
     def _render(self, messages: list[dict], *, add_generation_prompt: bool = False) -> str:
         try:
@@ -300,8 +330,7 @@ class Chat:
         return self._content(Prompt((("text", text),), (), ""))
 
     def _plain(self, text: str) -> str:
-        found = [token for token in self.special if token in text]
-        if found:
+        if found := self._any_special.search(text):
             raise ValueError(
                 f"text {text!r} holds the special token {found[0]!r}; media come as parts"
             )

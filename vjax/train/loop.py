@@ -17,6 +17,8 @@ from vjax.train.step import TrainState
 class Gauge(Protocol):
     """What `vjax.data.gauge.Gauge` is; see there."""
 
+    def begin(self): ...
+
     def taken(self, batch: dict[str, np.ndarray]): ...
 
     def read(self, waited: float) -> tuple[dict[str, float], str]: ...
@@ -84,6 +86,8 @@ def fit(
         tokens, waited, since = 0.0, 0.0, time.perf_counter()
 
     done = start
+    if gauge is not None:
+        gauge.begin()
     with _signals() as stopped:
         for n in range(start, stop):
             asked = time.perf_counter()

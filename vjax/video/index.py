@@ -123,7 +123,8 @@ class Index:
         if path not in self._number:
             raise KeyError(f"{self.file}: no row for {path}; --job=index brings it up to date")
         n = self._number[path]
-        row = self.facts.slice(n, 1).to_pylist()[0]
+        facts = zip(self.facts.column_names, self.facts.columns, strict=True)
+        row = {name: column[n].as_py() for name, column in facts}
         if row["error"] is not None:
             raise getattr(errors, row["error"])(row["reason"])
         return self._row(n, row)

@@ -112,7 +112,7 @@ class Reader:
         return np.zeros(shape, np.uint8)
 
     @property
-    def spent(self) -> tuple[int, float, float]:
+    def spent(self) -> tuple[int, float, float, float]:
         """As `Children.spent`."""
         return self._children.spent
 

@@ -25,7 +25,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image
 
 from vjax.video import errors
-from vjax.video.frames import FrameTable
+from vjax.video.frames import FrameTable, content_hash
 from vjax.video.shape import RESIZES, Shaper, Size
 from vjax.video.strategies import Sampling
 
@@ -202,6 +202,11 @@ class FrameStore:
         rows = self._table.select(["video_id", "error", "reason"])
         rows = rows.filter(rows["error"].is_valid()).to_pylist()
         return [tuple(row.values()) for row in rows]
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits (BLAKE2b) of which frames it holds."""
+        return content_hash(manifest_file(self.directory))
 
     def table(self, video_id: str) -> FrameTable:
         """The stored frames of a clip, I of them; its path is that of the shard.

@@ -56,6 +56,7 @@ class Child:
             theirs.close()
             os.close(life)
         self._started = False
+        self.cpu = 0.0  # CPU-seconds of the last call that was answered
 
     @property
     def pid(self) -> int:
@@ -87,9 +88,9 @@ class Child:
                         f"{what}: nothing after {deadline:g} s; the file is damaged, or larger "
                         "than data.deadline_s allows"
                     )
-                kind, value = self._pipe.recv()
+                kind, value, cpu = self._pipe.recv()
                 if kind != "beat":
-                    answer = (kind, value)
+                    answer, self.cpu = (kind, value), cpu
                 elif beats:
                     end = time.monotonic() + deadline
         except (EOFError, ConnectionError) as error:
@@ -169,23 +170,34 @@ class Children:
             try:
                 return self._call(function, args, kwargs)
             finally:
-                calls, waiting, working = self.spent
+                calls, waiting, working, cpu = self.spent
                 worked = time.perf_counter() - began
-                self._spent.so_far = (calls + 1, waiting + began - asked, working + worked)
+                self._spent.so_far = (calls + 1, waiting + began - asked, working + worked, cpu)
 
     @property
-    def spent(self) -> tuple[int, float, float]:
-        """This thread's calls, the seconds until a child was free, and those until it answered."""
-        return getattr(self._spent, "so_far", (0, 0.0, 0.0))
+    def spent(self) -> tuple[int, float, float, float]:
+        """This thread's calls, the seconds until a child was free, those until it answered, and the
+        CPU-seconds that the children, or this thread in their place, were at work."""
+        return getattr(self._spent, "so_far", (0, 0.0, 0.0, 0.0))
+
+    def _add_cpu(self, seconds: float):
+        *others, cpu = self.spent
+        self._spent.so_far = (*others, cpu + seconds)
 
     def _call(self, function: Callable, args: tuple, kwargs: dict):
         if not self.count:
-            return function(*args, **kwargs)
+            began = time.thread_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._add_cpu(time.thread_time() - began)
         limits = dict(deadline=self.deadline, beats=self.beats)
         for last in (False, True):
             child = self._take()
             try:
-                return child.call(function, *args, **limits, **kwargs)
+                answer = child.call(function, *args, **limits, **kwargs)
+                self._add_cpu(child.cpu)
+                return answer
             except errors.Crashed:
                 if last or self._stopped:
                     raise
@@ -298,7 +310,7 @@ def beat():
     global _next_beat
     if _answers is not None and time.monotonic() >= _next_beat:
         _next_beat = time.monotonic() + BEAT_S
-        _answers.send(("beat", None))
+        _answers.send(("beat", None, 0.0))
 
 
 def _named(function: Callable, args: tuple) -> str:
@@ -321,7 +333,8 @@ def _watch(life: int, parent: int):
 
 
 def _serve(pipe: Connection):
-    pipe.send(("started", None))
+    pipe.send(("started", None, 0.0))
+    told = time.process_time()
     while True:
         try:
             asked = pipe.recv_bytes()
@@ -333,7 +346,9 @@ def _serve(pipe: Connection):
         except Exception as error:
             answer = ("error", _portable(error))
             del error  # its frames hold pictures
-        pipe.send(answer)
+        now = time.process_time()
+        pipe.send((*answer, now - told))
+        told = now
 
 
 def _portable(error: Exception) -> Exception:
