@@ -7,7 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
 from vjax.attention import Mask, attend
-from vjax.attention.api import SEE_ALL
+from vjax.attention.mask import SEE_ALL
 from vjax.families.spec import TowerSpec
 from vjax.models.layers import (
     ACTIVATIONS,
