@@ -9,7 +9,7 @@ import pytest
 
 from tests.attention import dense
 from tests.attention.dense import as_mask
-from vjax.attention import attend, chunked, splash
+from vjax.attention import api, attend, chunked, splash
 
 pytestmark = pytest.mark.smoke
 
@@ -52,7 +52,7 @@ def backend(request, monkeypatch):
         monkeypatch.setattr(chunked, "BLOCK", 3)
     if request.param == "splash" and jax.default_backend() != "tpu":
         monkeypatch.setattr(splash, "attend", functools.partial(splash.attend, interpret=True))
-        monkeypatch.setattr(splash, "lacks", lambda q, k, mask: "")
+        monkeypatch.setattr(api, "absent", lambda backend: "")
     return request.param
 
 

@@ -1,6 +1,7 @@
 """The attention call that every model uses, and the table of backends behind it."""
 
 import functools
+import math
 import types
 from collections.abc import Mapping
 
@@ -10,10 +11,13 @@ from jaxtyping import Array, Float
 
 from vjax.attention import chunked, context, cudnn, splash, xla
 from vjax.attention.mask import SEE_ALL, Mask
+from vjax.sharding import mesh_axes
 
 BACKENDS: Mapping[str, types.ModuleType] = types.MappingProxyType(
     {"xla": xla, "chunked": chunked, "cudnn": cudnn, "splash": splash}
 )
+# backend -> platform, and what that is called; the others run everywhere
+NEEDS = types.MappingProxyType({"cudnn": ("gpu", "an NVIDIA GPU"), "splash": ("tpu", "a TPU")})
 # platform -> (T x S up to which `xla` is taken, what is taken beyond); `chunked` where that cannot
 AUTO = types.MappingProxyType(
     {"cpu": (1 << 18, "chunked"), "gpu": (1 << 20, "cudnn"), "tpu": (1 << 20, "splash")}
@@ -73,12 +77,19 @@ def attend(
         if context_parallel is not None and context.context_size() > 1:
             local = functools.partial(_local, scale=scale, backend=backend)
             return context.attend(q, k, v, mask, scale=scale, method=context_parallel, local=local)
-        if max(context.mesh_axes().values(), default=1) > 1:
+        if math.prod(mesh_axes().values()) > 1:
             backend = choose(q, k, mask) if backend == "auto" else backend
             if backend != "xla":
                 local = functools.partial(_local, scale=scale, backend=backend)
                 return context.split_rows_and_heads(local, q, k, v, mask)
         return _local(q, k, v, mask, scale=scale, backend=backend)
+
+
+def absent(backend: str) -> str:
+    """What this machine lacks for a backend; "" where it has it."""
+    platform, needed = NEEDS.get(backend, (jax.default_backend(), ""))
+    here = jax.default_backend()
+    return "" if platform == here else f"{needed}; this is {here}"
 
 
 def choose(q, k, mask: Mask) -> str:
@@ -92,6 +103,6 @@ def choose(q, k, mask: Mask) -> str:
 def _local(q, k, v, mask: Mask, *, scale: float, backend: str):
     if backend == "auto":
         backend = choose(q, k, mask)
-    elif lacks := BACKENDS[backend].lacks(q, k, mask):
+    elif lacks := absent(backend) or BACKENDS[backend].lacks(q, k, mask):
         raise ValueError(f"attention backend {backend!r} needs {lacks}")
     return BACKENDS[backend].attend(q, k, v, mask, scale=scale)

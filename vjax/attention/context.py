@@ -7,19 +7,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from vjax.attention import ring
 from vjax.attention.mask import Mask
-from vjax.sharding import RULES, partition_spec
-
-
-def mesh_axes() -> dict[str, int]:
-    """Sizes of the axes of the mesh that `jax.set_mesh` set; {} without one or inside shard_map."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if AxisType.Manual in mesh.axis_types:
-        return {}
-    return dict(mesh.shape)
+from vjax.sharding import RULES, fitting_spec, mesh_axes
 
 
 def context_size() -> int:
@@ -27,24 +19,10 @@ def context_size() -> int:
     return mesh_axes().get("context", 1)
 
 
-def spec_of(q, k, *, length: bool) -> PartitionSpec:
-    """How q, k and v lie on the mesh by the table of logical axes.
-
-    Rows and heads that a mesh axis does not divide lie whole on it. The length is split where
-    `length` says so.
-    """
-    axes = mesh_axes()
-
-    def fits(name, size):
-        return name if size % math.prod(axes[axis] for axis in RULES[name]) == 0 else None
-
-    names = fits("batch", len(q)), "length" if length else None, fits("kv_heads", k.shape[2]), None
-    return partition_spec(names)
-
-
 def split_rows_and_heads(attend: Callable, q, k, v, mask: Mask):
     """Each device attends in its own rows and heads: for kernels that XLA cannot split."""
-    spec = spec_of(q, k, length=False)
+    # kv heads stand for all heads: a group and its queries stay together
+    spec = fitting_spec(("batch", None, "kv_heads", None), k.shape)
     specs = (spec, spec, spec, PartitionSpec(*spec[:2]))
     return jax.shard_map(attend, in_specs=specs, out_specs=spec, check_vma=False)(q, k, v, mask)
 
@@ -66,7 +44,7 @@ def attend(q, k, v, mask: Mask, *, scale: float, method: str, local: Callable):
         raise ValueError(
             f"rows of {T} tokens do not split over mesh.context={n}: pad them to a multiple of {n}"
         )
-    spec = spec_of(q, k, length=True)
+    spec = fitting_spec(("batch", "length", "kv_heads", None), k.shape)
     return METHODS[method](q, k, v, mask, scale=scale, spec=spec, local=local)
 
 

@@ -9,10 +9,8 @@ DENSE = 8192 * 8192  # segments and positions are a dense mask there: up to so m
 
 
 def lacks(q, k, mask: Mask) -> str:
-    """What the call would need to run here; "" where it can."""
+    """What the call would need to run; "" where it can."""
     T, S, H = q.shape[1], k.shape[1], q.shape[3]
-    if jax.default_backend() != "gpu":
-        return f"an NVIDIA GPU; this is {jax.default_backend()}"
     if q.dtype not in (jnp.bfloat16, jnp.float16):
         return f"bfloat16 or float16, not {q.dtype}: model.dtype=bfloat16"
     if H > 128 or H % 8:
