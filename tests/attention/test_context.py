@@ -125,8 +125,9 @@ def test_blocks_where_rows_and_heads_are_split_and_tokens_are_not(axes):
         np.testing.assert_allclose(g, w, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["ring", "all_gather"])
-def test_bfloat16_is_as_near_as_dense_bfloat16(method):
+# what devices add to dk and dv of gathered keys is rounded before it is summed
+@pytest.mark.parametrize(("method", "most"), [("ring", 1.05), ("all_gather", 1.25)])
+def test_bfloat16_is_as_near_as_dense_bfloat16(method, most):
     arrays = dense.arrays(B, T, 4, 2, H)
     fields = MASKS["packed"]
     want = dense.attention(*arrays[:3], dense.see(B, T, T, **fields), dout=arrays[3])
@@ -135,13 +136,13 @@ def test_bfloat16_is_as_near_as_dense_bfloat16(method):
 
     def error(got):
         pairs = zip(got, want, strict=True)
-        return np.array([np.abs(np.asarray(g, np.float64) - w).max() for g, w in pairs])
+        return np.array([np.sqrt(np.mean((np.asarray(g, np.float64) - w) ** 2)) for g, w in pairs])
 
     one = error(program(mask, None)(*low))
     with jax.set_mesh(make_mesh(context=4)):
         ours = program(mask, method)(*low)
     assert {x.dtype for x in ours} == {jnp.dtype(jnp.bfloat16)}
-    assert np.all(error(ours) <= 1.25 * one), (error(ours), one)
+    assert np.all(error(ours) <= most * one), (error(ours), one)
 
 
 def test_padding_may_hold_anything():

@@ -56,13 +56,9 @@ def _all_gather(q, k, v, mask, *, scale, spec, local):
     """Keys and values of the whole row on every device."""
 
     def one(q, k, v, mask):
-        gather = functools.partial(lax.all_gather, axis_name="context", axis=1, tiled=True)
-        whole = {
-            name: gather(getattr(mask, name))
-            for name in ("kv_segments", "kv_positions")
-            if getattr(mask, name) is not None
-        }
-        return local(q, gather(k), gather(v), mask.replace(**whole))
+        ids = _gather((mask.kv_segments, mask.kv_positions))
+        mask = mask.replace(kv_segments=ids[0], kv_positions=ids[1])
+        return local(q, _whole(k), _whole(v), mask)
 
     mask = _with_positions(mask, q)
     specs = (spec, spec, spec, PartitionSpec(*spec[:2]))
@@ -84,12 +80,30 @@ def _ulysses(q, k, v, mask, *, scale, spec, local):
     def one(q, k, v, mask):
         swap = functools.partial(lax.all_to_all, axis_name="context", tiled=True)
         q, k, v = (swap(x, split_axis=2, concat_axis=1) for x in (q, k, v))
-        out = local(q, k, v, jax.tree.map(lambda x: lax.all_gather(
-            x, "context", axis=1, tiled=True), mask))  # fmt: skip
+        out = local(q, k, v, _gather(mask))
         return swap(out, split_axis=1, concat_axis=2)
 
     specs = (spec, spec, spec, PartitionSpec(*spec[:2]))
     return jax.shard_map(one, in_specs=specs, out_specs=spec, check_vma=False)(q, k, v, mask)
+
+
+def _gather(tree):
+    return jax.tree.map(lambda x: lax.all_gather(x, "context", axis=1, tiled=True), tree)
+
+
+@jax.custom_vjp
+def _whole(x):
+    """Tokens of all devices; what comes back from them is summed in float32."""
+    return _gather(x)
+
+
+def _share(_, dx):
+    of_all = dx.astype(jnp.float32)
+    own = lax.psum_scatter(of_all, "context", scatter_dimension=1, tiled=True)
+    return (own.astype(dx.dtype),)
+
+
+_whole.defvjp(lambda x: (_gather(x), None), _share)
 
 
 def _with_positions(mask: Mask, q) -> Mask:
