@@ -66,6 +66,9 @@ class Model:
     hub: str = ""  # its name on a model hub, for the error where the folder is not there
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation, and of frozen weights
     image_size: Count = 0  # side in pixels of the frames it is shown, 0 = as the checkpoint says
+    attention: Literal["auto", "xla", "chunked", "cudnn", "splash"] = "auto"  # docs/attention.md
+    # how the decoder attends where mesh.context splits a row
+    context_parallel: Literal["ring", "all_gather", "ulysses"] = "ring"
 
 
 @dataclass(frozen=True)
@@ -384,7 +387,8 @@ def diff(a: Config, b: Config) -> list[str]:
 # prefixes of fields that say how a run is carried out, not what comes of it: free on resume
 EXECUTION = (
     "data.workers", "data.read_threads", "data.processes", "data.show_batch", "store.runner",
-    "store.beam", "train.log_every", "checkpoint.", "mesh.", "export.",
+    "store.beam", "train.log_every", "checkpoint.", "mesh.", "export.", "model.attention",
+    "model.context_parallel",
 )  # fmt: skip
 
 

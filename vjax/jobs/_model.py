@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vjax.attention import absent
 from vjax.checkpoints import Checkpoints, CheckpointSet
 from vjax.config import Config, cache_root
 from vjax.console import UserError, table
@@ -94,9 +95,12 @@ def load(config: Config) -> Loaded:
     """Base weights from config.model.path, with fresh adapters (B = 0) if these are to train.
 
     Raises:
-      UserError: no such checkpoint, one that no job can prompt, or patterns that match nothing.
+      UserError: no such checkpoint, one that no job can prompt, patterns that match nothing, or
+        attention of another machine.
     """
     options = config.model
+    if needed := absent(options.attention):
+        raise UserError(f"model.attention={options.attention} needs {needed}; auto takes what fits")
     known = interface(config)
     adapters, rest = split_trainable(config.train.trainable)
     if options.path == "random":
@@ -106,6 +110,8 @@ def load(config: Config) -> Loaded:
         frozen = options.dtype if adapters and not rest else "float32"
         model = load_weights(known.folder, read_spec(known.folder), dtype=jnp.dtype(frozen))
         model = resize_positions(model, known.video.image_size)
+    model.tower.attention = model.decoder.attention = options.attention
+    model.decoder.context_parallel = options.context_parallel
     if adapters:
         adapter = config.lora
         try:
