@@ -5,6 +5,10 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# meshes are tried on 8 devices; what says nothing of a mesh runs on the first
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    flags_of_xla = (os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8")
+    os.environ["XLA_FLAGS"] = " ".join(filter(None, flags_of_xla))
 
 import hypothesis  # noqa: E402
 from absl import flags  # noqa: E402

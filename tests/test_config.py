@@ -260,3 +260,42 @@ def test_a_damaged_config_file_is_named(toy):
     (run.workdir / "config.json").write_text('{"lora": ')
     with pytest.raises(UserError, match="runs/toy-default/config.json"):
         main.open_workdir(run)
+
+
+# ---- data.mixture --------------------------------------------------------------------------------
+
+
+def test_a_source_of_the_mixture_is_a_path_or_a_dict():
+    config = freeze(
+        changed(train={"questions": "rows"}, data={"mixture": ("a.json", {"path": "b", "cap": 3})})
+    )
+    assert [(rows.path, rows.cap) for rows in config.data.mixture] == [("a.json", 0), ("b", 3)]
+    assert freeze(json.loads(config_lib.to_json(config))) == config
+
+
+def test_the_mixture_comes_from_the_command_line():
+    run = main.parse(
+        ["vjax", "--config=experiments/sft.py",
+         "--config.data.mixture=('a.json', {'path': 'b.jsonl', 'weight': 2, 'fraction': 0.1})"]
+    )  # fmt: skip
+    one, two = run.config.data.mixture
+    assert (one.path, two.path, two.weight, two.fraction) == ("a.json", "b.jsonl", 2.0, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"weight": 2.0}, r"config key data.mixture\[0\].path must be given"),
+        ({"path": "a", "wieght": 2.0}, r"unknown config key data.mixture\[0\].wieght"),
+        ({"path": "a", "fraction": 2.0}, r"data.mixture\[0\].fraction must be"),
+        (7, r"config key data.mixture\[0\] is a group of fields, got 7"),
+    ],
+)
+def test_a_bad_source_of_the_mixture(source, message):
+    with pytest.raises(ConfigError, match=message):
+        freeze(changed(train={"questions": "rows"}, data={"mixture": (source,)}))
+
+
+def test_a_mixture_that_nothing_trains_on():
+    with pytest.raises(ConfigError, match="is trained on with --config.train.questions=rows"):
+        freeze(changed(data={"mixture": ("a.json",)}))

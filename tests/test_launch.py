@@ -23,6 +23,7 @@ def make_tree(root: Path, lock: str = "# nothing\n") -> Path:
     for name in ("lock-py311", "lock-py312"):
         (root / "launch" / f"{name}.txt").write_text(lock)
         (root / "launch" / f"{name}-test.txt").write_text("# nothing either\n")
+        (root / "launch" / f"{name}-prep.txt").write_text("# nor here\n")
     return root
 
 
@@ -87,6 +88,34 @@ def test_the_test_lock_comes_with_pytest_only(tree):
     assert stamp.exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "wanted"),
+    [
+        (["echo", "--config=x", "--job=store", "--config.seed=1"], True),
+        (["echo", "--job", "store"], True),
+        (["python", "-m", "vjax.data.tfds_builders"], True),
+        (["pytest", "--version"], True),
+        (["echo", "--job=storey"], False),
+        (["echo", "a--job=store"], False),
+        (["ruff", "--version"], False),
+    ],
+)
+def test_the_prep_lock_comes_with_what_prepares_data_and_with_pytest(tree, command, wanted):
+    stamp = tree / VENV / f"{LOCK}-prep.stamp"
+    stamp.unlink(missing_ok=True)
+    launch(tree, *command)
+    assert stamp.exists() == wanted
+
+
+def test_no_prep_lock_for_this_python_is_no_error(tree):
+    lock = tree / "launch" / f"{LOCK}-prep.txt"
+    lock.rename(lock.with_suffix(".away"))
+    try:
+        assert launch(tree, "echo", "--job=store").stdout == "--job=store\n"
+    finally:
+        lock.with_suffix(".away").rename(lock)
+
+
 def test_a_changed_lock_is_installed_and_a_failure_is_shown_in_full(tree):
     lock = tree / "launch" / f"{LOCK}.txt"
     before = lock.read_text()
@@ -132,13 +161,16 @@ def test_without_a_command_the_usage_is_shown(tree):
 
 @pytest.mark.parametrize("name", ["lock-py311", "lock-py312"])
 def test_locks_pin_every_package_once_and_name_no_place(name):
-    base, test = (
-        [line for line in (LAUNCH / f"{file}.txt").read_text().splitlines() if line[0] != "#"]
-        for file in (name, f"{name}-test")
+    base, test, prep = (
+        [line for line in file.read_text().splitlines() if line[0] != "#"] if file.exists() else []
+        for file in (LAUNCH / f"{name}{part}.txt" for part in ("", "-test", "-prep"))
     )
-    for line in base + test:
+    for line in base + test + prep:
         package, version = line.split("==")
         assert version and not set("@/:+ ") & set(line), line
-    names = [line.split("==")[0].lower() for line in base + test]
+    for more in (test, prep):  # these two may share a package, of one version
+        names = [line.split("==")[0].lower() for line in base + more]
+        assert len(names) == len(set(names))
+    names = [line.split("==")[0].lower() for line in {*test, *prep}]
     assert len(names) == len(set(names))
     assert not {"torch", "transformers", "peft"} & {line.split("==")[0] for line in base}

@@ -66,25 +66,34 @@ class Model:
     hub: str = ""  # its name on a model hub, for the error where the folder is not there
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation, and of frozen weights
     image_size: Count = 0  # side in pixels of the frames it is shown, 0 = as the checkpoint says
+    attention: Literal["auto", "xla", "chunked", "cudnn", "splash"] = "auto"  # docs/attention.md
+    # how the decoder attends where mesh.context splits a row
+    context_parallel: Literal["ring", "all_gather", "ulysses"] = "ring"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A file of conversations about videos and images, and how it is mixed with others."""
+    """A source of conversations about videos and images, and how it is mixed with others."""
 
-    path: str  # .json, .jsonl or .parquet
-    folder: str = ""  # that paths in it are relative to; its own where empty
+    # .json, .jsonl or .parquet; something:FOLDER/SPLIT, moments:FOLDER/SPLIT; tfds:NAME/SPLIT
+    path: str
+    folder: str = ""  # that paths in a file are relative to (its own where empty); tfds: data_dir
     weight: AboveZero = 1.0  # how often an epoch takes each row
     cap: Count = 0  # most rows of an epoch, 0 = no limit
     fraction: Share = 1.0  # of the rows, the same whatever the seed; 0.1 is inside 0.2
     frames: Count = 0  # most of a video, 0 = as sampling says
-    prompt: str = ""  # put after each question ("Answer in one word.")
+    # of a file, a line put after each question ("Answer in one word."); of labelled clips, the
+    # question
+    prompt: str = ""
 
 
 @dataclass(frozen=True)
 class Data:
     source: Literal["sample", "procedural", "folder"] = "sample"
-    clips: str = ""  # a folder of videos; makes the source `folder`
+    # a folder of videos; makes the source `folder`. Or something:FOLDER/SPLIT, moments:FOLDER/SPLIT
+    clips: str = ""
+    mvbench: str = ""  # its folder: videos that it asks about are left out of these two
+    stored: bool = False  # rows: frames of videos below `clips` come from what --job=store wrote
     on_bad_clip: Literal["error", "skip", "blank"] = "error"
     max_bad_share: Share = 0.1  # skipped files beyond this share of all stop the run
     procedural_clips: Count = 300  # for training
@@ -100,11 +109,12 @@ class Data:
     read_threads: Positive = 4
     # what --config.train.questions=rows trains on: "FILE", or a dict of the fields of Rows
     mixture: tuple[Rows, ...] = ()
-    row_tokens: Positive = 1024  # of a row that samples are packed into
+    row_tokens: Count = 0  # of a row that samples are packed into, 0 = as the first window needs
     window: Positive = 1024  # samples that are packed together
     buckets: Annotated[int, Range(1, 4)] = 3  # most batch shapes
     on_long: Literal["error", "skip"] = "error"  # a sample that no row holds
     processes: Count = 0  # that make batches (Grain workers), 0 = threads of this one
+    show_batch: Count = 0  # number of the batch that --job=data shows
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,25 @@ class Sampling:
     stride: Positive = 1
     views: Positive = 1
     power: AboveZero = 0.5
+
+
+@dataclass(frozen=True)
+class Store:
+    """Frames kept as JPEG in shards, which `--job=store` writes: docs/store.md."""
+
+    directory: str = ""  # below the cache when empty, named by the folder and what is kept of it
+    kind: Literal["fps", "uniform", "motion"] = "fps"  # which frames: vjax.video.strategies
+    fps: AboveZero = 2.0
+    max_frames: Positive = 64  # of `fps`, a clip
+    frames: Positive = 16  # of `uniform` and `motion`, a clip
+    side: Annotated[int, Range(16)] = 224  # pixels
+    # short_side: of that many pixels, aspect kept, nothing enlarged; square: for towers that take
+    # squares alone, aspect not kept
+    shape: Literal["short_side", "square"] = "short_side"
+    quality: Annotated[int, Range(1, 95)] = 90  # of JPEG, as Pillow counts it
+    shard_clips: Positive = 128
+    runner: str = "DirectRunner"  # of Beam, by its name there
+    beam: tuple[str, ...] = ()  # flags for Beam and its runner, as they are: "('--region=R',)"
 
 
 @dataclass(frozen=True)
@@ -282,6 +311,7 @@ class Config:
     data: Data = field(default_factory=Data)
     index: Index = field(default_factory=Index)
     sampling: Sampling = field(default_factory=Sampling)
+    store: Store = field(default_factory=Store)
     fragments: Fragments = field(default_factory=Fragments)
     lora: Lora = field(default_factory=Lora)
     optim: Optim = field(default_factory=Optim)
@@ -356,8 +386,9 @@ def diff(a: Config, b: Config) -> list[str]:
 
 # prefixes of fields that say how a run is carried out, not what comes of it: free on resume
 EXECUTION = (
-    "data.workers", "data.read_threads", "data.processes", "train.log_every", "checkpoint.",
-    "mesh.", "export.",
+    "data.workers", "data.read_threads", "data.processes", "data.show_batch", "store.runner",
+    "store.beam", "train.log_every", "checkpoint.", "mesh.", "export.", "model.attention",
+    "model.context_parallel",
 )  # fmt: skip
 
 
@@ -495,11 +526,8 @@ def _check_together(config: Config):
         )
     if odd := [name for name in config.export.format if name not in EXPORTS]:
         raise ConfigError(f"export.format: {odd[0]!r} is none of {', '.join(EXPORTS)}")
-    if (config.train.questions == "rows") != bool(data.mixture):
-        raise ConfigError(
-            "train.questions=rows and data.mixture need each other: "
-            "--config.train.questions=rows --config.data.mixture=\"('FILE.json',)\""
-        )
+    if data.mixture and config.train.questions != "rows":
+        raise ConfigError("data.mixture is trained on with --config.train.questions=rows")
     if not any(dataclasses.asdict(config.fragments.weights).values()):
         raise ConfigError("fragments.weights: all five are 0; leave at least one task")
     for i, group in enumerate(config.optim.groups):

@@ -1,5 +1,7 @@
 """The mesh and the one table that says which array axis lies on which mesh axis."""
 
+import math
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -65,6 +67,26 @@ def partition_spec(axes: tuple[str | None, ...]) -> PartitionSpec:
             used[mesh_axis] = name
         parts.append(on)
     return PartitionSpec(*parts)
+
+
+def mesh_axes() -> dict[str, int]:
+    """Sizes of the axes of the mesh that `jax.set_mesh` set; {} without one or inside shard_map."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if AxisType.Manual in mesh.axis_types:
+        return {}
+    return dict(mesh.shape)
+
+
+def fitting_spec(axes: tuple[str | None, ...], shape: tuple[int, ...]) -> PartitionSpec:
+    """`partition_spec`, but what the mesh that is set does not divide lies whole on it."""
+    sizes = mesh_axes()
+
+    def fits(name, size):
+        return name and size % math.prod(sizes[axis] for axis in RULES[name] or ()) == 0
+
+    return partition_spec(
+        tuple(name if fits(name, size) else None for name, size in zip(axes, shape, strict=True))
+    )
 
 
 def replicate(mesh: Mesh, tree):

@@ -1,12 +1,15 @@
 """Every backend of `attend` against dense attention written out in float64."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vjax.attention import Mask, attend
-from vjax.attention.api import BACKENDS
+from tests.attention import dense
+from tests.attention.dense import as_mask
+from vjax.attention import api, attend, chunked, splash
 
 pytestmark = pytest.mark.smoke
 
@@ -22,8 +25,12 @@ POSITIONS = dict(
 MASKS = {
     "everything": {},
     "causal": {"causal": True},
+    "window": {"causal": True, "window": 2},
     "segments": SEGMENTS,
+    "segment without keys": SEGMENTS | {"q_segments": np.array([[1, 1, 2, 5, 0], [7] * 5])},
+    "causal, segments": {"causal": True, **SEGMENTS},
     "causal by positions": {"causal": True, **POSITIONS},
+    "window by positions, segments": {"causal": True, "window": 2, **SEGMENTS, **POSITIONS},
     "causal by positions, segments": {"causal": True, **SEGMENTS, **POSITIONS},
     "nothing seen by positions": {
         "causal": True,
@@ -31,101 +38,110 @@ MASKS = {
         "kv_positions": np.ones((B, S)),
     },
 }
+GQA = 4, 2
+CASES = {name: (fields, GQA) for name, fields in MASKS.items()} | {
+    "MHA": (MASKS["causal, segments"], (4, 4)),
+    "MQA": (MASKS["causal, segments"], (4, 1)),
+}
 
 
-def arrays(N, K):
-    rng = np.random.default_rng(0)
-    shapes = (B, T, N, H), (B, S, K, H), (B, S, K, H)
-    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
-
-
-def as_mask(fields) -> Mask:
-    return Mask(**{k: v if k == "causal" else jnp.asarray(v, "int32") for k, v in fields.items()})
-
-
-def dense(q, k, v, causal=False, **fields):
-    """One query at a time; float64."""
-    q, k, v = (x.astype(np.float64) for x in (q, k, v))
-    N, K = q.shape[2], k.shape[2]
-    out = np.zeros(q.shape)
-    for b in range(B):
-        for t in range(T):
-            seen = np.ones(S, bool)
-            if causal:
-                at = fields["q_positions"][b, t] if "q_positions" in fields else t
-                keys = fields["kv_positions"][b] if "kv_positions" in fields else np.arange(S)
-                seen &= keys <= at
-            if "q_segments" in fields:
-                own = fields["q_segments"][b, t]
-                seen &= (fields["kv_segments"][b] == own) & (own > 0)
-            if not seen.any():
-                continue
-            for n in range(N):
-                kv = n // (N // K)
-                scores = k[b, seen, kv] @ q[b, t, n] / np.sqrt(H)
-                weights = np.exp(scores - scores.max())
-                out[b, t, n] = weights / weights.sum() @ v[b, seen, kv]
-    return out
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request):
+@pytest.fixture(params=["xla", "chunked", "splash"])
+def backend(request, monkeypatch):
+    """Blocks shorter than the rows, which they do not divide; splash interpreted, without a TPU."""
+    if request.param == "chunked":
+        monkeypatch.setattr(chunked, "BLOCK", 3)
+    if request.param == "splash" and jax.default_backend() != "tpu":
+        monkeypatch.setattr(splash, "attend", functools.partial(splash.attend, interpret=True))
+        monkeypatch.setattr(api, "absent", lambda backend: "")
     return request.param
 
 
-@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (4, 1)], ids=["MHA", "GQA", "MQA"])
-@pytest.mark.parametrize("fields", MASKS.values(), ids=MASKS.keys())
-def test_equals_dense_attention(backend, fields, heads):
-    q, k, v = arrays(*heads)
-    got = attend(*map(jnp.asarray, (q, k, v)), as_mask(fields), backend=backend)
-    np.testing.assert_allclose(got, dense(q, k, v, **fields), atol=1e-6)
+def run(backend, q, k, v, dout, mask):
+    """Output and gradients of sum(output * dout), jitted."""
+
+    def both(q, k, v):
+        out, back = jax.vjp(lambda *a: attend(*a, mask, backend=backend), q, k, v)
+        return out, *back(jnp.asarray(dout, out.dtype))
+
+    # a program of this size takes longer to optimise than to run
+    quick = {"xla_backend_optimization_level": 0}
+    return jax.jit(both, compiler_options=quick)(*map(jnp.asarray, (q, k, v)))
+
+
+@pytest.mark.parametrize(("fields", "heads"), CASES.values(), ids=CASES.keys())
+def test_equals_dense_attention_there_and_back(backend, fields, heads):
+    if backend == "splash" and "q_positions" in fields:
+        pytest.skip("splash masks by the order in the array, not by positions")
+    q, k, v, dout = dense.arrays(B, T, *heads, H, S=S)
+    got = run(backend, q, k, v, dout, as_mask(fields))
+    want = dense.attention(q, k, v, dense.see(B, T, S, **fields), dout=dout)
+    np.testing.assert_allclose(got[0], want[0], atol=1e-6)
+    for name, g, w in zip(("dq", "dk", "dv"), got[1:], want[1:], strict=True):
+        np.testing.assert_allclose(g, w, atol=1e-5, err_msg=name)
 
 
 def test_bfloat16_stays_bfloat16(backend):
-    q, k, v = (x.astype(jnp.bfloat16) for x in arrays(4, 2))
-    fields = MASKS["causal by positions, segments"]
-    got = attend(*map(jnp.asarray, (q, k, v)), as_mask(fields), backend=backend)
-    assert got.dtype == jnp.bfloat16
-    np.testing.assert_allclose(got.astype("float32"), dense(q, k, v, **fields), atol=0.03)
+    q, k, v, dout = (x.astype(jnp.bfloat16) for x in dense.arrays(B, T, *GQA, H, S=S))
+    fields = MASKS["causal, segments"]
+    got = run(backend, q, k, v, dout, as_mask(fields))
+    want = dense.attention(q, k, v, dense.see(B, T, S, **fields), dout=dout)
+    for g, w, atol in zip(got, want, (0.03, 0.06, 0.06, 0.06), strict=True):
+        assert g.dtype == jnp.bfloat16
+        np.testing.assert_allclose(g.astype("float32"), w, atol=atol)
 
 
 def test_scale(backend):
-    q, k, v = arrays(4, 2)
-    got = attend(*map(jnp.asarray, (q, k, v)), scale=1.0, backend=backend)
-    np.testing.assert_allclose(got, dense(q * np.sqrt(H, dtype="float32"), k, v), atol=1e-6)
+    q, k, v, _ = dense.arrays(B, T, *GQA, H, S=S)
+    call = jax.jit(functools.partial(attend, scale=1.0, backend=backend))
+    want = dense.attention(q, k, v, dense.see(B, T, S), scale=1.0)
+    np.testing.assert_allclose(call(*map(jnp.asarray, (q, k, v))), want, atol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_padding_may_hold_anything(backend, bad):
-    q, k, v = arrays(4, 2)
+    q, k, v, dout = dense.arrays(B, T, *GQA, H, S=S)
+    q_hole, kv_hole = (SEGMENTS[name][:, :, None, None] == 0 for name in SEGMENTS)
     mask = as_mask(SEGMENTS)
-    hole = (SEGMENTS["kv_segments"] == 0)[:, :, None, None]
-
-    def loss(q, k, v):
-        return (attend(q, k, v, mask, backend=backend) ** 2).sum()
-
-    def run(k, v):
-        return jax.value_and_grad(loss, argnums=(0, 1, 2))(*map(jnp.asarray, (q, k, v)))
-
-    want, got = run(k, v), run(np.where(hole, bad, k), np.where(hole, bad, v))
-    jax.tree.map(np.testing.assert_array_equal, got, want)
+    want = run(backend, q, k, v, dout, mask)
+    filled = np.where(q_hole, bad, q), *(np.where(kv_hole, bad, x) for x in (k, v))
+    for got, same in zip(run(backend, *filled, dout, mask), want, strict=True):
+        np.testing.assert_array_equal(got, same)
 
 
-def test_gradients_of_unseeing_queries_are_finite(backend):
-    mask = as_mask(MASKS["nothing seen by positions"])
-    q, k, v = map(jnp.asarray, arrays(4, 2))
-    grads = jax.grad(lambda *a: attend(*a, mask, backend=backend).sum(), argnums=(0, 1, 2))(q, k, v)
-    for grad in grads:
-        np.testing.assert_array_equal(grad, np.zeros_like(grad))
+def test_queries_that_see_nothing_give_zeros_and_take_no_gradient(backend):
+    fields = MASKS["segment without keys"]
+    blind = ~dense.see(B, T, S, **fields).any(-1)
+    out, dq, dk, dv = run(backend, *dense.arrays(B, T, *GQA, H, S=S), as_mask(fields))
+    assert blind.sum() == 7
+    assert not np.any(out[blind])
+    assert not np.any(dq[blind])
+    assert not np.any(dk[1])  # no query of the second row sees anything
+    assert not np.any(dv[1])
 
 
 def test_heads_that_do_not_divide():
-    q, k, v = map(jnp.asarray, arrays(4, 3))
+    q, k, v, _ = map(jnp.asarray, dense.arrays(B, T, 4, 3, H))
     with pytest.raises(ValueError, match="4 query heads are not a multiple of 3 kv heads"):
         attend(q, k, v)
 
 
-def test_unknown_backend():
-    q, k, v = map(jnp.asarray, arrays(4, 4))
-    with pytest.raises(ValueError, match="'flash' is not known; known: xla"):
-        attend(q, k, v, backend="flash")
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("flash", "'flash' is not known; known: auto, xla, chunked, cudnn, splash"),
+        ("cudnn", "attention backend 'cudnn' needs an NVIDIA GPU; this is cpu"),
+        ("splash", "attention backend 'splash' needs a TPU; this is cpu"),
+    ],
+)
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="errors of a machine with CPUs alone")
+def test_a_backend_that_is_not_there_says_what_it_needs(name, error):
+    q, k, v, _ = map(jnp.asarray, dense.arrays(B, T, 4, 4, H))
+    with pytest.raises(ValueError, match=error):
+        attend(q, k, v, backend=name)
+
+
+def test_positions_of_queries_alone():
+    q, k, v, _ = map(jnp.asarray, dense.arrays(B, T, 4, 4, H))
+    mask = as_mask({"causal": True, "q_positions": np.zeros((B, T))})
+    with pytest.raises(ValueError, match="positions of both queries and keys, or of neither"):
+        attend(q, k, v, mask)

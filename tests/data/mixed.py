@@ -14,8 +14,10 @@ from vjax.data.footage import Footage
 from vjax.data.mixture import Mixture, Part
 from vjax.data.packing import Bucket, Plan
 from vjax.data.sources import Conversations
+from vjax.video import shard_writer
 from vjax.video.index import build
 from vjax.video.reader import Reader
+from vjax.video.shards import FrameStore, Settings
 from vjax.video.strategies import Sampling
 
 VIDEOS, FRAMES = 6, 20
@@ -95,3 +97,18 @@ def batches(made: Examples, *, table=TABLE, window=16, **options) -> PackedBatch
     plan = Plan(made.mixture.epoch, made.sizes, table, window=window, seed=0)
     side, patches = made_up.VIDEO.image_size, made.chat.patches
     return PackedBatches(plan, made, made_up.PAD, side, patches, **options)
+
+
+def store_of(folder, *, side=32, motion=False) -> FrameStore:
+    """A frame store of the videos in the folder, every frame of them."""
+    videos = [p for p in sorted(folder.iterdir()) if p.suffix == ".mp4"]
+    index = build(videos, folder / "index" / "videos.parquet", folder, workers=0, motion=motion)
+    rule = Sampling("uniform", frames=FRAMES)
+    settings = Settings(rule, side=side, square=True, resize="swscale", quality=95, motion=motion)
+    directory = folder / "store"
+    shards = shard_writer.plan(index, directory, settings, 4)
+    with Reader(len(index), workers=0) as reader:
+        for shard in shards:
+            shard_writer.write_shard(directory, folder, shard.number, reader, 1)
+    shard_writer.finish(directory, shard_writer.joined(directory, len(shards)), len(shards))
+    return FrameStore(directory)

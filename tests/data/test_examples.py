@@ -1,5 +1,6 @@
 """Samples as tokens: the frames they show, what is left out where a row is short, clear errors."""
 
+import copy
 import pickle
 import shutil
 
@@ -8,6 +9,7 @@ import pytest
 
 from tests.data import made_up, mixed
 from vjax.data.examples import TooLong
+from vjax.data.footage import StoredFootage
 from vjax.data.packing import LEFT_OUT
 from vjax.data.samples import BadRow, Medium
 from vjax.video import errors
@@ -191,3 +193,40 @@ def test_footage_travels_without_its_children(files):
     assert other._reader is None
     frames = other.frames(Medium("video", files / "v2.mp4"))
     np.testing.assert_array_equal(other.read(frames, [3]), shown.read(frames, [3]))
+
+
+def test_frames_of_a_store_are_those_of_the_files(make, tmp_path):
+    examples = make()
+    stored = StoredFootage(
+        mixed.store_of(tmp_path), tmp_path, examples.footage.index, examples.footage.open_reader,
+        size=16, resize="swscale",
+    )  # fmt: skip
+    other = copy.copy(examples)
+    other.footage = pickle.loads(pickle.dumps(stored))
+    for n in range(7):
+        assert other.layout(n).counts == examples.layout(n).counts
+        before = stored.spent[0]
+        one, two = examples.encode(n, 0), other.encode(n, 0)
+        np.testing.assert_array_equal(one.tokens, two.tokens)
+        for a, b in zip(one.images, two.images, strict=True):
+            assert np.abs(a.astype(int) - b).max() <= 4  # JPEG
+        assert stored.spent[0] == before
+    cut = Medium("video", tmp_path / "v0.mp4", 0.5, 1.2)
+    np.testing.assert_array_equal(stored.frames(cut).times, examples.footage.frames(cut).times)
+    stored.read(stored.frames(cut), [0])
+    assert stored.spent[0] == before + 1
+
+
+def test_motion_between_stored_frames(make, tmp_path):
+    examples = make()
+    store = mixed.store_of(tmp_path, motion=True)
+    stored = StoredFootage(
+        store,
+        tmp_path,
+        examples.footage.index,
+        examples.footage.open_reader,
+        size=16,
+        resize="swscale",
+    )
+    frames = stored.frames(Medium("video", tmp_path / "v1.mp4"))
+    np.testing.assert_array_equal(frames.motion, store.motion("v1.mp4"))

@@ -71,7 +71,7 @@ def test_an_array_is_written_out_once_and_again_when_it_changes(write, tmp_path,
     path = write("a.json")
     open_rows(path, tmp_path / "cache")
     with monkeypatch.context() as patch:
-        patch.setattr(rows_module, "_array", lambda path: pytest.fail("read again"))
+        patch.setattr(rows_module, "json_array", lambda path: pytest.fail("read again"))
         open_rows(path, tmp_path / "cache")
     path.write_text(json.dumps(ROWS[:3]))
     assert len(open_rows(path, tmp_path / "cache")) == 3

@@ -38,6 +38,7 @@ def failed(run, tmp_path, capsys, monkeypatch):
         ("lora.targets=attention", ["lora.targets 'attention' matches no layer", "projector/fc1"]),
         ("train.trainable=head", ["train.trainable 'head' matches no parameter", "decoder/embed"]),
         ("mesh.data=64", ["mesh data=64 fsdp=1", "needs 64 devices"]),
+        ("model.attention=splash", ["model.attention=splash needs a TPU; this is cpu", "auto"]),
         (
             "optim.groups=('tower=0.1',)",
             ["optim.groups 'tower' matches no trainable parameter", "projector/fc1/lora_a"],

@@ -20,6 +20,7 @@ from vjax.checkpoints import Checkpoints
 from vjax.data.examples import Examples
 from vjax.jobs import _rows
 from vjax.train.metrics import read_metrics
+from vjax.video.reader import Reader
 
 STEPS = 10
 
@@ -38,6 +39,7 @@ def flags_of(folder, *more):
         f"--config.data.mixture=({str(folder / 'rows.jsonl')!r},)",
         "--config.data.row_tokens=256",
         "--config.data.window=24",
+        "--config.data.buckets=2",
         "--config.data.workers=1",
         "--config.sampling.kind=segments",
         "--config.sampling.frames=3",
@@ -197,6 +199,41 @@ def test_a_bad_file_ends_the_run_or_its_rows_are_left_out(run, files, tmp_path, 
 def test_a_missing_file_is_named(run, files, tmp_path, capsys):
     flags = rewritten(files, tmp_path, lambda _, folder: (folder / "i0.png").unlink())
     assert "i0.png: No such file" in fails(run, tmp_path / "run", capsys, *flags)
+
+
+def test_frames_come_from_the_store_where_the_config_says_so(run, files, tmp_path, monkeypatch):
+    folder = tmp_path / "files"
+    shutil.copytree(files, folder)
+    mixed.store_of(folder)
+    read, seen = Reader.read, []
+
+    def spying(self, source, *args, **options):
+        seen.append(source.path.suffix)
+        return read(self, source, *args, **options)
+
+    monkeypatch.setattr(Reader, "read", spying)
+    run(
+        tmp_path / "run", *flags_of(folder), "--config.train.steps=2", "--config.data.stored",
+        "--config.data.source=folder",
+        f"--config.data.clips={folder}", f"--config.store.directory={folder / 'store'}",
+    )  # fmt: skip
+    assert seen
+    assert set(seen) <= {".png", ".jpg"}
+
+
+def test_a_store_that_was_not_written(run, files, tmp_path, capsys):
+    flags = flags_of(
+        files, "--config.data.stored", "--config.data.source=folder",
+        f"--config.data.clips={files}", f"--config.store.directory={tmp_path}",
+    )  # fmt: skip
+    said = fails(run, tmp_path / "run", capsys, *flags)
+    assert "no finished frame store" in said
+    assert "--job=store writes it" in said
+
+
+def test_no_mixture(run, tmp_path, capsys):
+    said = fails(run, tmp_path / "run", capsys, "--config.train.questions=rows")
+    assert "there are no rows to train on; name their file: --config.data.mixture=" in said
 
 
 def test_no_mixture_file(run, tmp_path, capsys):

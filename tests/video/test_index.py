@@ -258,3 +258,13 @@ def test_an_interrupted_pass_keeps_what_it_read(indexed, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             indexed()
     assert indexed()[1] == ["b.mkv"]
+
+
+def test_an_index_of_an_older_version_is_made_again(indexed, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(index_module, "VERSION", b"0")
+        older = index_module.SCHEMA.with_metadata({"vjax.index": b"0"})
+        patch.setattr(index_module, "SCHEMA", older)
+        indexed()
+    made, read = indexed()
+    assert len(read) == len(made) == len(made.rows()) + len(made.bad)

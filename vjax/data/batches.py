@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -15,6 +16,11 @@ from vjax.data.packing import Bucket, Plan
 WORK = (
     "examples", "clips", "holes", "seconds", "waiting", "decoding", "done", "cpu", "decoding_cpu",
 )  # fmt: skip
+
+
+def work_of(told: Mapping[str, float]) -> np.ndarray:
+    """The field `work`; what is not told is 0."""
+    return np.array([told.get(name, 0) for name in WORK], np.float64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +103,9 @@ class PackedBatches:
         count = sum(len(row) for part in rows for row in part)
         clips, waited, decoded, decoding_cpu = np.subtract(footage.spent, before)
         done, cpu = time.monotonic(), time.thread_time() - cpu
-        batch["work"] = np.array(
-            [count, clips, holes, done - began, waited, decoded, done, cpu, decoding_cpu]
-        )
+        told = dict(examples=count, clips=clips, holes=holes, seconds=done - began, waiting=waited)
+        told |= dict(decoding=decoded, done=done, cpu=cpu, decoding_cpu=decoding_cpu)
+        batch["work"] = work_of(told)
         return batch
 
     def _joined(self, bucket: int, rows: list, numbers: list) -> dict[str, np.ndarray]:

@@ -3,28 +3,31 @@
 import os
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from vjax.data.samples import Medium
 from vjax.video.errors import TooFewFrames
+from vjax.video.frames import video_id
 from vjax.video.index import Index
 from vjax.video.probe import Source
 from vjax.video.reader import Reader
+from vjax.video.shards import FrameStore
 
 
 class Frames(NamedTuple):
     """The frames of a medium, of a cut one those inside.
 
     Attributes:
-        source: the file.
+        source: the file, or the video id of a clip in a frame store.
         first: its row of the first of them.
         times: float64 [T], presentation times in seconds.
         motion: int64 [T-1], motion curve; None where the index has none.
     """
 
-    source: Source
+    source: Source | str
     first: int
     times: np.ndarray
     motion: np.ndarray | None
@@ -56,6 +59,12 @@ class Footage:
             self._reader = self._reader or self.open_reader()
             return self._reader
 
+    @property
+    def facts(self) -> list:
+        """What choices of frames depend on, as JSON: another corpus has others."""
+        names = ("path", "content_hash", "frames", "duration")
+        return [self.index.facts[name].to_pylist() for name in names]
+
     def frames(self, medium: Medium) -> Frames:
         """What there is to choose from.
 
@@ -65,19 +74,7 @@ class Footage:
         """
         path = os.path.abspath(medium.path)
         row = self.index.find(path.removeprefix(self._root))
-        source, motion = row.source, row.motion
-        times = source.times
-        # as on_screen does: a time that seconds cannot hold exactly is inside
-        start = -np.inf if medium.start is None else medium.start - 1e-6
-        end = np.inf if medium.end is None else medium.end - 1e-6
-        first, stop = np.searchsorted(times, [start, end]).tolist()
-        if first >= stop:
-            raise TooFewFrames(
-                f"{medium.path}: no frame from {medium.start} to {medium.end} s; it has "
-                f"{len(times)} from {times[0]:g} to {times[-1]:g} s"
-            )
-        inside = motion[first : stop - 1] if motion is not None else None
-        return Frames(source, first, times[first:stop], inside)
+        return _inside(medium, row.source, row.source.times, row.motion)
 
     def read(self, frames: Frames, rows: Sequence[int]) -> np.ndarray | None:
         """uint8 [n, size, size, 3] of the given rows of `frames`; None for a hole in the batch.
@@ -99,8 +96,74 @@ class Footage:
             self._reader.close()
 
     def __getstate__(self):
-        return {name: self.__dict__[name] for name in ("index", "open_reader", "size", "resize")}
+        return {name: value for name, value in self.__dict__.items() if name[0] != "_"}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
         self._begin()
+
+
+class StoredFootage(Footage):
+    """Frames of videos from a frame store, of everything else as `Footage` has them.
+
+    Rules choose among the stored frames, whose motion is the sum of that between them.
+
+    Args:
+        store: of the videos below `root`.
+    """
+
+    def __init__(self, store: FrameStore, root: str | Path, *args, **options):
+        super().__init__(*args, **options)
+        self.store, self.root = store, root
+
+    def _begin(self):
+        super()._begin()
+        self._reads = threading.local()
+
+    @property
+    def facts(self) -> list:
+        return [*super().facts, self.store.fingerprint]
+
+    def frames(self, medium: Medium) -> Frames:
+        if not is_stored(medium, self.root):
+            return super().frames(medium)
+        name = video_id(medium.path, self.root)
+        table, motion = self.store.table(name), self.store.motion(name)
+        if motion is not None:
+            motion = np.diff(np.concatenate([[0], np.cumsum(motion)])[table.index])
+        return _inside(medium, name, table.time, motion)
+
+    def read(self, frames: Frames, rows: Sequence[int]) -> np.ndarray | None:
+        if not isinstance(frames.source, str):
+            return super().read(frames, rows)
+        self._reads.count = getattr(self._reads, "count", 0) + 1
+        positions = frames.first + np.asarray(rows, np.int64)
+        return self.store.read(frames.source, positions, size=self.size)
+
+    @property
+    def spent(self) -> tuple[int, float, float, float]:
+        calls, *seconds = super().spent
+        return calls + getattr(self._reads, "count", 0), *seconds
+
+
+def is_stored(medium: Medium, root: str | Path) -> bool:
+    """Whether a frame store of the videos below `root` is asked for a medium."""
+    return medium.kind == "video" and Path(os.path.abspath(medium.path)).is_relative_to(
+        os.path.abspath(root)
+    )
+
+
+def _inside(medium: Medium, source: Source | str, times: np.ndarray, motion) -> Frames:
+    """The frames of a cut."""
+    # as on_screen does: a time that seconds cannot hold exactly is inside
+    start = -np.inf if medium.start is None else medium.start - 1e-6
+    end = np.inf if medium.end is None else medium.end - 1e-6
+    first, stop = np.searchsorted(times, [start, end]).tolist()
+    if first >= stop:
+        raise TooFewFrames(
+            f"{medium.path}: no frame from {medium.start} to {medium.end} s; it has "
+            f"{len(times)} from {times[0]:g} to {times[-1]:g} s"
+        )
+    return Frames(
+        source, first, times[first:stop], None if motion is None else motion[first : stop - 1]
+    )

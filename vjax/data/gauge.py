@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vjax.data.batches import WORK
+from vjax.data.batches import WORK, work_of
 
 
 class Gauge:
@@ -77,10 +77,11 @@ class Gauge:
             "data_feeds": count / took / busy if busy else 0.0,
             "model_wants": count / max(took - waited, 1e-9),
         }
+        clips = f"{numbers['clips_per_second']:.3g} clips/s, " if total["clips"] else ""
         text = (
             f"data can feed {numbers['data_feeds']:.3g} samples/s, model wants "
-            f"{numbers['model_wants']:.3g}, {numbers['clips_per_second']:.3g} clips/s, "
-            f"{numbers['queue']:.1f} ready, {numbers['resident_gib']:.1f} GiB"
+            f"{numbers['model_wants']:.3g}, {clips}{numbers['queue']:.1f} ready, "
+            f"{numbers['resident_gib']:.1f} GiB"
         )
         self.begin()
         return numbers, text
@@ -101,6 +102,23 @@ def usable_cores() -> int:
     """CPU cores that this process may run on."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+class Timed:
+    """Batches that do not tell their `work` themselves, with it; there are no clips to wait for."""
+
+    def __init__(self, make_batch: Callable[[int], dict[str, np.ndarray]]):
+        self.make_batch = make_batch
+
+    def __call__(self, i: int) -> dict[str, np.ndarray]:
+        began, cpu = time.monotonic(), time.thread_time()
+        batch = self.make_batch(i)
+        if "work" not in batch:
+            examples = int(batch["segment_ids"].max(axis=-1).sum())
+            done, cpu = time.monotonic(), time.thread_time() - cpu
+            told = dict(examples=examples, seconds=done - began, done=done, cpu=cpu)
+            batch = batch | {"work": work_of(told)}
+        return batch
 
 
 def resident() -> int:

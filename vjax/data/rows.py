@@ -133,15 +133,19 @@ def _as_lines(path: Path, cache: Path) -> Path:
     lines = cache / f"{path.stem}-{name}.jsonl"
     if not lines.exists():
         with written_whole(lines) as partial, open(partial, "w", encoding="utf-8") as file:
-            for row in _array(path):
+            for row in json_array(path):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
     return lines
 
 
-def _array(path: Path) -> Iterator:
-    """The objects of a JSON array, one after another, a few megabytes in memory at a time."""
+def json_array(path: Path) -> Iterator[dict]:
+    """The objects of a JSON array, one after another, a few megabytes in memory at a time.
+
+    Raises:
+        BadFile: no array of objects; the message names the row.
+    """
     decoder, text, at, rows = json.JSONDecoder(), "", 0, 0
-    with open(path, encoding="utf-8") as file:
+    with path.open(encoding="utf-8") as file:  # a path in a bucket has this alone
 
         def more() -> bool:
             nonlocal text, at

@@ -70,12 +70,11 @@ def name_of(examples: Examples, samples: str) -> str:
     Args:
         samples: a hash of what all its samples say.
     """
-    facts = examples.footage.index.facts
     parts = [
         VERSION,
         samples,
         [part.size for part in examples.mixture.parts],
-        [facts[name].to_pylist() for name in ("path", "content_hash", "frames", "duration")],
+        examples.footage.facts,
         examples.chat.fingerprint,
         dataclasses.asdict(examples.rule),
         list(examples.budgets),

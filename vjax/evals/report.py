@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
-from PIL import Image
 
 from vjax.evals import findings, svg
 from vjax.evals.files import write_text
 from vjax.evals.items import ItemResult
+from vjax.evals.page import MAX_BYTES, data_uri, environment
 from vjax.evals.summary import p_text
 from vjax.prompts import Prompt
 
-MAX_BYTES = 3_000_000
 MAX_SIDE = 224  # pixels; larger pictures are made smaller
 
 
@@ -115,7 +111,7 @@ def write_report(
         "bars": lambda *rows: Markup(svg.bars(*rows)),
         "p_text": p_text,
     }
-    template = _environment().get_template("report.jinja")
+    template = environment().get_template("report.jinja")
     drawn: list[dict] = []
     # room for the note on strips left out
     left = MAX_BYTES - 1000 - len(template.render(page, strips=[], omitted=0).encode())
@@ -132,16 +128,6 @@ def write_report(
     return len(drawn)
 
 
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
 def _name(config: Mapping) -> str:
     return "-".join(str(config[key]) for key in ("name", "preset") if config.get(key)) or "vjax"
 
@@ -154,7 +140,7 @@ def _control(results: Mapping) -> str | None:
 def _view(strip: Strip) -> dict:
     """A strip as the template takes it; `bytes` is about what it adds to the page."""
     images = [
-        {"uri": _data_uri(image), "query": position in strip.queries}
+        {"uri": data_uri(image, MAX_SIDE), "query": position in strip.queries}
         for position, image in enumerate(strip.images)
     ]
     number = 0
@@ -164,13 +150,3 @@ def _view(strip: Strip) -> dict:
     text = (strip.question, strip.answer, strip.before, strip.after, strip.source)
     size = sum(len(html.escape(t).encode()) for t in text) + sum(len(i["uri"]) for i in images)
     return {"strip": strip, "images": images, "bytes": size + 200 * len(images) + 1500}
-
-
-def _data_uri(pixels: np.ndarray) -> str:
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] != 3:
-        raise ValueError(f"a strip needs uint8 [H, W, 3], got {pixels.dtype} {pixels.shape}")
-    image = Image.fromarray(pixels)
-    image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=88, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

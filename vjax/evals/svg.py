@@ -1,4 +1,4 @@
-"""The two drawings of the report as SVG text: made of numbers alone, so nothing needs escaping."""
+"""The drawings of the pages as SVG text: made of numbers alone, so nothing needs escaping."""
 
 from __future__ import annotations
 
@@ -73,6 +73,39 @@ def bars(before: Mapping, after: Mapping, width=240, height=30) -> str:
     chance = px(after["chance"])
     parts.append(f'<line class="chance" x1="{chance}" x2="{chance}" y1="0" y2="{height}"/></svg>')
     return "".join(parts)
+
+
+def row_bar(length: int, segments: Sequence[Mapping], height=34) -> str:
+    """A row of a batch from its first token to its last: segments above, what they hold below.
+
+    Args:
+        length: tokens of the row; those of no segment are hatched.
+        segments: number, start, stop and id (of what it links to) of each, and its runs: start,
+            stop and kind, which is the class of the drawing.
+    """
+
+    def box(kind, start, stop, y, h):
+        x, width = 100 * start / length, 100 * (stop - start) / length
+        return (f'<rect class="{kind}" x="{x:.2f}%" y="{y}" width="{width:.2f}%" '
+                f'height="{h}"/>')  # fmt: skip
+
+    sizes = [one["stop"] - one["start"] for one in segments]
+    parts = [
+        f'<svg class="row" height="{height}" role="group" aria-label="{len(sizes)} segments, '
+        f'{sum(sizes)} of {length} tokens">{box("padding", 0, length, 0, height)}'
+    ]
+    for one, size in zip(segments, sizes, strict=True):
+        number, start, stop = one["number"], one["start"], one["stop"]
+        parts.append(f'<a href="#{one["id"]}"><title>segment {number}: {size} tokens</title>'
+                     + box("segment", start, stop, 0, height - 12))  # fmt: skip
+        if size > 0.02 * length:
+            parts.append(f'<text x="{50 * (start + stop) / length:.2f}%" y="15" '
+                         f'text-anchor="middle">{number}</text>')  # fmt: skip
+        parts.append("</a>")
+        parts += [
+            box(run["kind"], run["start"], run["stop"], height - 10, 10) for run in one["runs"]
+        ]
+    return "".join([*parts, "</svg>"])
 
 
 def _thin(values: np.ndarray) -> np.ndarray:

@@ -95,7 +95,11 @@ class RopeScaling:
     """Slower rotary frequencies for longer contexts (transformers' `rope_parameters`).
 
     `linear` divides all of them by `factor`; `llama3` those whose wavelength is beyond
-    `original_length / low`, and blends down to `original_length / high`.
+    `original_length / low`, and blends down to `original_length / high`. Two names are not known to
+    transformers, and files that it opens hold what they come to: `position_interpolation` (arXiv
+    2306.15595) is `linear`, and `theta_scale` multiplies the base by `factor ** alpha` (LWM, arXiv
+    2402.08268), so that channel pair i of H / 2 slows by factor ** (2 i alpha / H), the first not
+    at all. The two are not the same.
     """
 
     kind: str
@@ -103,6 +107,7 @@ class RopeScaling:
     low: float = 1.0
     high: float = 4.0
     original_length: int = 8192
+    alpha: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,8 +44,14 @@ FIELDS = (
     "rope_parameters", "attention_bias", "mlp_bias", "tie_word_embeddings", "use_sliding_window",
     "sliding_window", "max_window_layers", "layer_types",
 )  # fmt: skip
-SCALINGS = {"linear": ("factor",), "llama3": ("factor", "low", "high", "original_length")}
+SCALINGS = {
+    "linear": ("factor",),
+    "llama3": ("factor", "low", "high", "original_length"),
+    "position_interpolation": ("factor",),
+    "theta_scale": ("factor", "alpha"),
+}
 SCALING_KEYS = {
+    "alpha": "alpha",
     "factor": "factor",
     "low": "low_freq_factor",
     "high": "high_freq_factor",
@@ -147,12 +153,29 @@ def _rope(config: Mapping, where: str) -> tuple[float, RopeScaling | None, tuple
         raise ValueError(f"config.json: {where}rope_parameters.partial_rotary_factor is not read")
     scaling = None
     if kind in SCALINGS:
+        rope = {"alpha": 1.0} | rope
         scaling = RopeScaling(kind, **{name: rope[SCALING_KEYS[name]] for name in SCALINGS[kind]})
     return float(rope["rope_theta"]), scaling, tuple(rope.get("mrope_section", ()))
 
 
+def plain_rope(spec: DecoderSpec) -> DecoderSpec:
+    """The same rotary positions in names that transformers knows."""
+    scaling = spec.rope_scaling
+    kind = scaling and scaling.kind
+    if kind == "theta_scale":
+        theta = spec.rope_theta * scaling.factor**scaling.alpha
+        return dataclasses.replace(spec, rope_theta=theta, rope_scaling=None)
+    if kind == "position_interpolation":
+        return dataclasses.replace(spec, rope_scaling=RopeScaling("linear", scaling.factor))
+    return spec
+
+
 def decoder_config(spec: DecoderSpec) -> dict:
-    """The config that `decoder_spec` reads back and transformers opens."""
+    """The config that `decoder_spec` reads back and transformers opens.
+
+    Of `theta_scale` and `position_interpolation` it holds what they come to.
+    """
+    spec = plain_rope(spec)
     rope: dict = {"rope_type": "default", "rope_theta": spec.rope_theta}
     if spec.mrope:
         rope |= {"mrope_section": list(spec.mrope)}

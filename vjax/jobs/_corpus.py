@@ -10,6 +10,8 @@ import numpy as np
 
 from vjax.config import Config, cache_root
 from vjax.console import UserError, progress, say
+from vjax.data.labelled import Record
+from vjax.data.sources import is_labelled, open_labelled
 from vjax.packages import Unavailable
 from vjax.video import clips as sample_clips
 from vjax.video.errors import VideoError
@@ -172,6 +174,23 @@ def resize_of(config: Config) -> str:
     return json.loads(file.read_text())["resize"] if file.exists() else "reference"
 
 
+def open_clips(config: Config, name: str, data_dir: str = "") -> Sequence[Record]:
+    """The labelled clips that `name` names, without those that MVBench asks about.
+
+    Raises:
+      UserError: they are not there as they should be.
+    """
+    data = config.data
+    missing = "error" if data.on_bad_clip == "error" else "drop"
+    cache = cache_root() / "tfds"
+    try:
+        return open_labelled(
+            name, mvbench=data.mvbench, missing=missing, data_dir=data_dir, cache=cache
+        )
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        raise UserError(f"{name}: {error}") from error
+
+
 def real_files(config: Config) -> tuple[Path, list[Path], Counter[str]]:
     """The corpus folder, its videos, and the suffixes of what is passed over there.
 
@@ -190,6 +209,9 @@ def real_files(config: Config) -> tuple[Path, list[Path], Counter[str]]:
             raise UserError(str(error)) from error
         say(sample_clips.licences())
         return cache_root() / "clips", [item.path for item in local], Counter()
+    if is_labelled(config.data.clips):
+        records = open_clips(config, config.data.clips)
+        return Path(records.folder), [record.path for record in records], Counter()
     try:
         return Path(config.data.clips), *scan(config.data.clips)
     except FileNotFoundError as error:

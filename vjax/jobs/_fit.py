@@ -16,6 +16,7 @@ from vjax.checkpoints import Checkpoints
 from vjax.config import Config, to_dict
 from vjax.console import UserError, progress, say
 from vjax.data import device
+from vjax.data.gauge import Gauge, Timed
 from vjax.data.pipeline import batches
 from vjax.families.spec import VideoSpec
 from vjax.jobs._model import dtype_of
@@ -68,7 +69,7 @@ def fit(
     mesh: Mesh,
     *,
     shapes: Sequence[dict[str, np.ndarray]] = (),
-    gauge: loop.Gauge | None = None,
+    gauge: Gauge | None = None,
 ) -> tuple[TrainState, float]:
     """Takes the steps that are left, from the newest checkpoint on.
 
@@ -77,12 +78,14 @@ def fit(
       parts: graphdef, trainable and frozen variables; these start values are left as they are.
       video: saved beside the weights.
       shapes: a batch of each shape that may come; the step is compiled for all of them first.
-      gauge: of how the data keeps up.
+      gauge: of how the data keeps up; None for one of the threads that make batches.
 
     Returns:
       The state after the last step, and the run's seconds over all sittings.
     """
     began = time.perf_counter()
+    threads = config.data.read_threads * max(1, config.data.processes)
+    gauge = gauge or Gauge(threads=threads, children=0)
     graphdef, trainable, frozen = parts
     with jax.set_mesh(mesh):
         frozen = replicate(mesh, frozen)
@@ -154,7 +157,7 @@ def fit(
                     state,
                     take,
                     batches(
-                        make_batch,
+                        Timed(make_batch),
                         start,
                         config.train.steps,
                         threads=config.data.read_threads,

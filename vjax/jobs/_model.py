@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vjax.attention import absent
 from vjax.checkpoints import Checkpoints, CheckpointSet
 from vjax.config import Config, cache_root
 from vjax.console import UserError, table
@@ -29,13 +30,24 @@ FPS = 2.0  # of questions about whole clips, where a checkpoint says nothing
 
 
 @dataclasses.dataclass
-class Loaded:
-    """A model in parts: `nnx.merge(graphdef, trainable, frozen)` puts it together."""
+class Interface:
+    """What batches are made for: a model without its weights.
+
+    Attributes:
+      folder: the checkpoint's.
+      spec: with the tower brought to the size of the frames that it is shown.
+    """
 
     folder: Path
     spec: ModelSpec
     video: VideoSpec
     chat: Chat
+
+
+@dataclasses.dataclass
+class Loaded(Interface):
+    """A model in parts: `nnx.merge(graphdef, trainable, frozen)` puts it together."""
+
     graphdef: nnx.GraphDef
     trainable: nnx.State
     frozen: nnx.State
@@ -48,11 +60,11 @@ class Loaded:
         return nnx.merge(*self.parts)
 
 
-def load(config: Config) -> Loaded:
-    """Base weights from config.model.path, with fresh adapters (B = 0) if these are to train.
+def interface(config: Config) -> Interface:
+    """How config.model.path is prompted; no weights are read.
 
     Raises:
-      UserError: no such checkpoint, one that no job can prompt, or patterns that match nothing.
+      UserError: no such checkpoint, or one that no job can prompt.
     """
     options = config.model
     folder = Path(options.path)
@@ -76,14 +88,30 @@ def load(config: Config) -> Loaded:
         chat = Chat.from_folder(folder, sized, position_rule=video.position_rule)
     except (ValueError, TypeError, OSError) as error:
         raise UserError(f"model.path {options.path!r}: {error}") from error
+    return Interface(folder, sized, video, chat)
+
+
+def load(config: Config) -> Loaded:
+    """Base weights from config.model.path, with fresh adapters (B = 0) if these are to train.
+
+    Raises:
+      UserError: no such checkpoint, one that no job can prompt, patterns that match nothing, or
+        attention of another machine.
+    """
+    options = config.model
+    if needed := absent(options.attention):
+        raise UserError(f"model.attention={options.attention} needs {needed}; auto takes what fits")
+    known = interface(config)
     adapters, rest = split_trainable(config.train.trainable)
     if options.path == "random":
-        model = VideoLLM(sized, rngs=nnx.Rngs(config.seed))
+        model = VideoLLM(known.spec, rngs=nnx.Rngs(config.seed))
     else:
         # what stays frozen needs no more digits than the computation has
         frozen = options.dtype if adapters and not rest else "float32"
-        model = load_weights(folder, spec, dtype=jnp.dtype(frozen))
-        model = resize_positions(model, video.image_size)
+        model = load_weights(known.folder, read_spec(known.folder), dtype=jnp.dtype(frozen))
+        model = resize_positions(model, known.video.image_size)
+    model.tower.attention = model.decoder.attention = options.attention
+    model.decoder.context_parallel = options.context_parallel
     if adapters:
         adapter = config.lora
         try:
@@ -107,7 +135,7 @@ def load(config: Config) -> Loaded:
         raise UserError(
             f"train.trainable {config.train.trainable!r} matches no parameter; there are: {there}"
         )
-    return Loaded(folder, sized, video, chat, graphdef, trainable, frozen)
+    return Loaded(known.folder, known.spec, known.video, known.chat, graphdef, trainable, frozen)
 
 
 def _video_spec(folder: Path, config: Config, spec: ModelSpec) -> VideoSpec:

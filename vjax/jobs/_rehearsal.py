@@ -10,6 +10,13 @@ from vjax.jobs._model import Loaded, dtype_of
 NEW_TOKENS = 32  # of an answer in words
 
 
+def count(config: Config) -> int:
+    """Rehearsed examples of a micro-batch."""
+    if config.train.questions != "fragments":
+        return 0
+    return round(config.rehearsal.share * config.train.batch_size)
+
+
 def make(config: Config, corpus: Corpus, loaded: Loaded) -> Rehearsal:
     """Asks config.rehearsal.questions, before any training.
 

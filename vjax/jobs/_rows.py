@@ -17,8 +17,8 @@ from vjax.config import Config, Rows, cache_root
 from vjax.console import UserError, progress, say, table
 from vjax.data import device
 from vjax.data.batches import PackedBatches
-from vjax.data.examples import Examples
-from vjax.data.footage import Footage
+from vjax.data.examples import Examples, Samples
+from vjax.data.footage import Footage, StoredFootage, is_stored
 from vjax.data.gauge import Gauge
 from vjax.data.mixture import Mixture, Part
 from vjax.data.packing import LEFT_OUT, Plan, choose_buckets, fill
@@ -26,14 +26,16 @@ from vjax.data.pipeline import batches
 from vjax.data.rows import BadFile
 from vjax.data.samples import BadRow
 from vjax.data.sizes import KeptSizes, name_of
-from vjax.data.sources import Conversations
-from vjax.jobs._corpus import judge
-from vjax.jobs._model import Loaded, dtype_of
+from vjax.data.sources import Conversations, Labelled, is_labelled
+from vjax.jobs._corpus import judge, open_clips
+from vjax.jobs._model import Interface, Loaded, dtype_of
 from vjax.jobs.index import open_index
+from vjax.jobs.store import directory_of
 from vjax.sharding import replicate
 from vjax.train.step import token_loss
 from vjax.video.index import Index
 from vjax.video.reader import Reader
+from vjax.video.shards import FrameStore
 from vjax.video.store import Drop
 from vjax.video.strategies import Sampling
 
@@ -41,15 +43,20 @@ LENGTH_STEP = 512  # row lengths that are found are a multiple
 UNLIMITED = 1 << 40
 
 
-def make(config: Config, workdir: Path, loaded: Loaded) -> PackedBatches:
+def make(config: Config, workdir: Path, model: Interface) -> PackedBatches:
     """The batches of config.data.mixture, and tables of what is in them.
 
     Raises:
       UserError: a file, a row or a video that is bad where the config does not let it pass.
     """
     data = config.data
+    if not data.mixture:
+        raise UserError(
+            "there are no rows to train on; name their file: "
+            "--config.data.mixture=\"('ROWS.json',)\""
+        )
     try:
-        sources = [_open(rows) for rows in data.mixture]
+        sources = [_open(config, rows) for rows in data.mixture]
         held = _heldout(list(map(len, sources)), config.eval.items_rows)
         parts = [
             Part(len(source), rows.weight, rows.cap, rows.fraction, count)
@@ -66,12 +73,16 @@ def make(config: Config, workdir: Path, loaded: Loaded) -> PackedBatches:
             max_bad_share=data.max_bad_share,
             quarantine=workdir / "quarantine.jsonl",
         )
-        video = loaded.video
+        options = dict(size=model.video.image_size, resize=model.video.resize)
+        if data.stored:
+            footage = StoredFootage(_store(config), data.clips, index, reader, **options)
+        else:
+            footage = Footage(index, reader, **options)
         examples = Examples(
             mixture,
             sources,
-            Footage(index, reader, size=video.image_size, resize=video.resize),
-            loaded.chat,
+            footage,
+            model.chat,
             Sampling(**dataclasses.asdict(config.sampling)),
             length=data.row_tokens or UNLIMITED,
             budgets=[rows.frames for rows in data.mixture],
@@ -79,14 +90,26 @@ def make(config: Config, workdir: Path, loaded: Loaded) -> PackedBatches:
             on_long=data.on_long,
             on_left_out=LeftOut(workdir / "left_out.jsonl", mixture, sources),
         )
-        return _batches(config, examples, said, loaded)
-    except (BadFile, BadRow) as error:
+        return _batches(config, examples, said, model)
+    except (BadFile, BadRow, FileNotFoundError) as error:
         raise UserError(f"data.mixture: {error}") from error
 
 
-def _open(rows: Rows) -> Conversations:
+def _open(config: Config, rows: Rows) -> Samples:
+    if is_labelled(rows.path):
+        return Labelled(rows.path, open_clips(config, rows.path, rows.folder), rows.prompt)
     folder = rows.folder or None
     return Conversations(rows.path, cache_root() / "rows", folder=folder, prompt=rows.prompt)
+
+
+def _store(config: Config) -> FrameStore:
+    """The frame store of data.clips."""
+    if not config.data.clips:
+        raise UserError("data.stored needs the folder that --job=store was run on: data.clips")
+    try:
+        return FrameStore(directory_of(config, Path(config.data.clips)))
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _heldout(sizes: Sequence[int], count: int) -> list[int]:
@@ -95,7 +118,7 @@ def _heldout(sizes: Sequence[int], count: int) -> list[int]:
     return [int(share * size) for size in sizes]
 
 
-def _index(config: Config, sources: Sequence[Conversations]) -> tuple[Index, str]:
+def _index(config: Config, sources: Sequence[Samples]) -> tuple[Index, str]:
     """The index of every file that a row names, and a hash of all rows, which are checked so."""
     paths: set[str] = set()
     said = hashlib.blake2b(digest_size=16)
@@ -103,7 +126,11 @@ def _index(config: Config, sources: Sequence[Conversations]) -> tuple[Index, str
         for source in sources:
             for n in range(len(source)):
                 sample = source[n]
-                paths.update(os.path.abspath(medium.path) for medium in sample.media)
+                paths.update(
+                    os.path.abspath(medium.path)
+                    for medium in sample.media
+                    if not (config.data.stored and is_stored(medium, config.data.clips))
+                )
                 said.update(repr(sample).encode())
                 bar.update()
     key = json.dumps([str(Path(rows.path).resolve()) for rows in config.data.mixture])
@@ -124,7 +151,7 @@ def _index(config: Config, sources: Sequence[Conversations]) -> tuple[Index, str
 class LeftOut:
     """Writes down the samples that are not used, each once: a JSON line with its id and why."""
 
-    def __init__(self, file: Path, mixture: Mixture, sources: Sequence[Conversations]):
+    def __init__(self, file: Path, mixture: Mixture, sources: Sequence[Samples]):
         self.file, self.mixture, self.sources = file, mixture, sources
         self._begin()
 
@@ -152,7 +179,7 @@ class LeftOut:
         self._begin()
 
 
-def _batches(config: Config, examples: Examples, said: str, loaded: Loaded) -> PackedBatches:
+def _batches(config: Config, examples: Examples, said: str, model: Interface) -> PackedBatches:
     data, options, mixture = config.data, config.train, examples.mixture
     first = mixture.epoch(0)[: data.window]
     sizes = examples.sizes(first)
@@ -166,16 +193,16 @@ def _batches(config: Config, examples: Examples, said: str, loaded: Loaded) -> P
         length=length,
         most=data.buckets,
         # 24 D^2 operations a token and layer against 4 T D of attention, D the decoder's width
-        attention=6.0 * loaded.spec.text.width,
+        attention=6.0 * model.spec.text.width,
     )
     examples = examples.within(length, buckets[-1].pictures)
     kept = KeptSizes(cache_root() / "sizes" / name_of(examples, said), len(mixture), examples.sizes)
     made = PackedBatches(
         Plan(mixture.epoch, kept, buckets, window=data.window, seed=config.seed),
         examples,
-        loaded.spec.pad_token_id,
-        loaded.video.image_size,
-        loaded.chat.patches,
+        model.spec.pad_token_id,
+        model.video.image_size,
+        model.chat.patches,
         options.accumulate,
     )
     counts = zip(data.mixture, mixture.parts, mixture.counts, strict=True)

@@ -126,17 +126,20 @@ def _on_rows(config: Config, workdir: Path, loaded: _model.Loaded, tools: tuple,
 
 
 def make_batches(
-    config: Config, corpus: _corpus.Corpus, loaded: _model.Loaded
+    config: Config, corpus: _corpus.Corpus, model: _model.Interface
 ) -> tuple[FragmentBatches | ConversationBatches, Sequence[Drop]]:
-    """The batches that config.train.questions asks for, and the clips that gave no item."""
-    pad, chat, video = loaded.spec.pad_token_id, loaded.chat, loaded.video
+    """The batches that config.train.questions asks for, and the clips that gave no item.
+
+    Rehearsal needs a model that is `Loaded`: it is asked first.
+    """
+    pad, chat, video = model.spec.pad_token_id, model.chat, model.video
     options = config.train
     if options.questions == "fragments":
-        plan = make_plan(config, corpus, loaded)
+        plan = make_plan(config, corpus, model)
         shape = plan.shape(row_tokens(plan), image_size=video.image_size, patches=chat.patches)
         shuffle = options.control == "shuffle_labels"
-        count = round(config.rehearsal.share * options.batch_size)
-        rehearsal = _rehearsal.make(config, corpus, loaded) if count else None
+        count = _rehearsal.count(config)
+        rehearsal = _rehearsal.make(config, corpus, model) if count else None
         if rehearsal is not None:
             try:
                 shape = with_rehearsal(shape, rehearsal, count)
@@ -157,18 +160,18 @@ def make_batches(
     return made, ()
 
 
-def make_plan(config: Config, corpus: _corpus.Corpus, loaded: _model.Loaded) -> TrainPlan:
+def make_plan(config: Config, corpus: _corpus.Corpus, model: _model.Interface) -> TrainPlan:
     """The training items, and a table of what they are."""
     options = config.fragments
     try:
         plan = TrainPlan(
             corpus.train,
             corpus.clip_of,
-            _suites.fragment_config(config, loaded.video, judged=False),
+            _suites.fragment_config(config, model.video, judged=False),
             weights=dataclasses.asdict(options.weights),
             procedural_share=config.data.procedural_share,
             batch_size=config.train.batch_size,
-            length_of=Lengths(loaded.chat, corpus.clip_of),
+            length_of=Lengths(model.chat, corpus.clip_of),
         )
         counts = plan.histogram()
     except ValueError as error:

@@ -1,5 +1,8 @@
 """The language model: Llama, Mistral, Qwen2 or Qwen3 by its spec (transformers' classes)."""
 
+import functools
+from collections.abc import Callable
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -7,9 +10,10 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from vjax.attention import Mask, attend
+from vjax.attention import Mask, attend, context_size
 from vjax.families.spec import DecoderSpec
 from vjax.models.layers import Dense, RMSNorm, apply_rope, layer_keys, rope_table, scan_layers
+from vjax.sharding import fitting_spec
 
 
 @flax.struct.dataclass
@@ -39,7 +43,7 @@ class Attention(nnx.Module):
                 RMSNorm(spec.head_dim, spec.norm_eps, stack=stack) for _ in "qk"
             )
 
-    def __call__(self, x, rope, mask: Mask, past, key):
+    def __call__(self, x, rope, mask: Mask, past, key, attend: Callable):
         """past: (k, v) [B, S, K, H] of earlier tokens, or None. Returns output and own (k, v)."""
         q, k, v = (
             rearrange(m(x, key), "b t (n h) -> b t n h", h=self.head_dim)
@@ -82,17 +86,24 @@ class Block(nnx.Module):
         self.norm2 = RMSNorm(spec.width, spec.norm_eps, stack=stack)
         self.mlp = Mlp(spec, stack=stack, rngs=rngs)
 
-    def __call__(self, x, rope, mask: Mask, past, key):
-        out, kv = self.attn(self.norm1(x), rope, mask, past, key)
+    def __call__(self, x, rope, mask: Mask, past, key, attend: Callable):
+        out, kv = self.attn(self.norm1(x), rope, mask, past, key, attend)
         x = x + out
         return x + self.mlp(self.norm2(x), key), kv
 
 
 class Decoder(nnx.Module):
-    """Embeddings in, hidden states out; `logits` turns the states that matter into scores."""
+    """Embeddings in, hidden states out; `logits` turns the states that matter into scores.
+
+    Attributes:
+      attention: the backend, see `vjax.attention.attend`; `auto` wherever there is a cache.
+      context_parallel: how rows are attended whose tokens a mesh splits: `ring`, `all_gather`, in
+        any order of tokens, or `ulysses`, in the order of positions.
+    """
 
     def __init__(self, spec: DecoderSpec, *, rngs: nnx.Rngs):
         self.spec = spec
+        self.attention, self.context_parallel = "auto", "ring"
         self.embed = nnx.Param(
             0.3 * rngs.params.normal((spec.vocab, spec.width)), axes=("vocab", "embed")
         )
@@ -117,7 +128,8 @@ class Decoder(nnx.Module):
         keep_kv: bool = False,
     ) -> tuple[Float[Array, "B T D"], Cache | None]:
         """Args:
-          x: token embeddings.
+          x: token embeddings, in the order of positions within each segment; in another, such as
+            zigzag, on a mesh that splits rows.
           positions: what "earlier" means within a segment.
           rope_positions: what queries and keys are rotated by, three numbers a token where the
             spec has M-RoPE; `positions` if None.
@@ -133,18 +145,24 @@ class Decoder(nnx.Module):
         if cache is not None:
             all_seg = jnp.concatenate([cache.segments, segments], axis=1)
             all_pos = jnp.concatenate([cache.positions, positions], axis=1)
-        mask = Mask(
-            causal=True,
-            window=self.spec.window,
-            q_segments=segments,
-            kv_segments=all_seg,
-            q_positions=positions,
-            kv_positions=all_pos,
+        mask = Mask(causal=True, window=self.spec.window, q_segments=segments, kv_segments=all_seg)
+        split = cache is None and context_size() > 1
+        if split:
+            # what is computed a token at a time is split as attention is
+            spec = fitting_spec(("batch", "length", None), x.shape)
+            x = jax.lax.with_sharding_constraint(x, spec)
+        # kernels know the order in the array alone, so positions are given where it will not do
+        if cache is not None or (split and self.context_parallel != "ulysses"):
+            mask = mask.replace(q_positions=positions, kv_positions=all_pos)
+        how = functools.partial(
+            attend,
+            backend=self.attention if cache is None else "auto",
+            context_parallel=self.context_parallel if split else None,
         )
 
         def body(layer, x, extra):
             past, key = extra
-            x, kv = layer(x, rope, mask, past, key)
+            x, kv = layer(x, rope, mask, past, key, how)
             return x, kv if keep_kv else None
 
         past = None if cache is None else (cache.k, cache.v)

@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from vjax.families.spec import DecoderSpec
+from vjax.families.text import plain_rope
 
 ACTIVATIONS: dict[str, Callable] = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
@@ -155,6 +156,7 @@ class RMSNorm(nnx.Module):
 
 def rope_frequencies(spec: DecoderSpec) -> Float[np.ndarray, " F"]:
     """Radians a position, float32, of each pair of channels (transformers' modeling_rope_utils)."""
+    spec = plain_rope(spec)
     half = np.arange(0, spec.head_dim, 2, dtype=np.float32) / np.float32(spec.head_dim)
     freq = (1.0 / np.float32(spec.rope_theta) ** half).astype(np.float32)
     scaling = spec.rope_scaling

@@ -7,7 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
 from vjax.attention import Mask, attend
-from vjax.attention.api import SEE_ALL
+from vjax.attention.mask import SEE_ALL
 from vjax.families.spec import TowerSpec
 from vjax.models.layers import (
     ACTIVATIONS,
@@ -32,7 +32,7 @@ class Attention(nnx.Module):
         self.o = Dense(D, D, ("heads", "embed"), bias=True, stack=stack, rngs=rngs)
 
     def __call__(
-        self, x: Float[Array, "V P D"], rope, mask: Mask, key: Array | None
+        self, x: Float[Array, "V P D"], rope, mask: Mask, key: Array | None, backend: str
     ) -> Float[Array, "V P D"]:
         """`rope` is a table of axial_rope_table, or None."""
         if self.fused:
@@ -42,7 +42,8 @@ class Attention(nnx.Module):
         q, k, v = (rearrange(m, "v p (n h) -> v p n h", n=self.heads) for m in qkv)
         if rope is not None:
             q, k = apply_rope(q, rope), apply_rope(k, rope)
-        return self.o(rearrange(attend(q, k, v, mask), "v p n h -> v p (n h)"), key)
+        out = attend(q, k, v, mask, backend=backend)
+        return self.o(rearrange(out, "v p n h -> v p (n h)"), key)
 
 
 class Mlp(nnx.Module):
@@ -67,9 +68,9 @@ class Block(nnx.Module):
         self.mlp = Mlp(spec, stack=stack, rngs=rngs)
 
     def __call__(
-        self, x: Float[Array, "V P D"], rope, mask: Mask, key: Array | None
+        self, x: Float[Array, "V P D"], rope, mask: Mask, key: Array | None, backend: str
     ) -> Float[Array, "V P D"]:
-        x = x + self.attn(self.norm1(x), rope, mask, key)
+        x = x + self.attn(self.norm1(x), rope, mask, key, backend)
         return x + self.mlp(self.norm2(x), key)
 
 
@@ -81,10 +82,15 @@ def patch_grid(rows: int, columns: int, merge: int) -> Int[np.ndarray, "P 2"]:
 
 
 class Tower(nnx.Module):
-    """Images to patch features, one image at a time: images never see each other here."""
+    """Images to patch features, one image at a time: images never see each other here.
+
+    Attributes:
+      attention: the backend, see `vjax.attention.attend`.
+    """
 
     def __init__(self, spec: TowerSpec, *, rngs: nnx.Rngs):
         self.spec = spec
+        self.attention = "auto"
         into = 3 * spec.temporal_patch * spec.patch_size**2
         self.patch = Dense(
             into, spec.width, ("patch", "embed"), bias=spec.patch_bias, stack=(), rngs=rngs
@@ -151,7 +157,7 @@ class Tower(nnx.Module):
         length = spec.used_layers
         x, _ = scan_layers(
             self.layers,
-            lambda layer, x, key: (layer(x, rope, mask, key), None),
+            lambda layer, x, key: (layer(x, rope, mask, key, self.attention), None),
             x,
             layer_keys(key, length),
             remat=remat,

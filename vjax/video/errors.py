@@ -56,6 +56,10 @@ class Changed(VideoError):
     """The file is another one than the one that was indexed."""
 
 
+class DamagedRecord(VideoError):
+    """A record of a frame store is not what was written."""
+
+
 # by name, what may be otherwise the next time, with more patience or another machine
 TRANSIENT = ("TimedOut", "Crashed", "Unreadable", "Changed")
 

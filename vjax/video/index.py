@@ -5,13 +5,11 @@ from being read may have passed. Work in progress is kept in parts beside the fi
 pass goes on where it was; a second process waits for the first.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import functools
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,7 +19,7 @@ import pyarrow.parquet as pq
 
 from vjax.video import errors
 from vjax.video.decode import motion_of, with_times
-from vjax.video.files import written_whole
+from vjax.video.files import alone, written_whole
 from vjax.video.frames import video_id
 from vjax.video.images import is_list, read_list
 from vjax.video.probe import Source, probe, written
@@ -154,7 +152,7 @@ class Index:
     def _lists(self) -> dict[str, "_Mapped"]:
         """The lists as an Arrow file beside the Parquet one, written anew when that has changed."""
         lists = self.file.with_name(self.file.name + ".lists")
-        with _alone(self.file):
+        with alone(self.file):
             if not lists.exists() or lists.stat().st_mtime_ns < self.file.stat().st_mtime_ns:
                 table = _read(self.file, list(_LISTS)).combine_chunks()
                 with (
@@ -167,6 +165,14 @@ class Index:
 
     def __reduce__(self):
         return Index, (self.file, self.root)
+
+    def split(self, size: int, folder: Path) -> list["Index"]:
+        """Writes indexes of `size` rows each, the last of fewer, to FOLDER/00000.parquet and on."""
+        table = _read(self.file)
+        files = [folder / f"{n:05}.parquet" for n in range(-(-len(table) // size))]
+        for n, file in enumerate(files):
+            _write(file, table.slice(n * size, size))
+        return [Index(file, self.root) for file in files]
 
 
 def build(
@@ -191,15 +197,19 @@ def build(
         progress: called with (files known, files in all, path) after every file that is read.
 
     Raises:
-        ValueError: a path outside of `root`, one path twice, or a file of another version.
+        ValueError: a path outside of `root`, one path twice, or a file that is no index. (One of an
+            older version is made again.)
     """
     root, file = Path(root), Path(file)
     named = {video_id(path, root): Path(path) for path in paths}
     if len(named) < len(paths):
         raise ValueError(f"{len(paths) - len(named)} files are listed twice below {root}")
-    with _alone(file):
+    with alone(file):
         stats = {name: _stat(path) for name, path in named.items()}
         parts = parts_of(file)
+        if file.exists() and _version(file) not in (None, VERSION):  # older: made again
+            file.unlink()
+            shutil.rmtree(parts, ignore_errors=True)
         known = _known(file, parts, motion)
         todo = [name for name in named if known.get(written(name)) != stats[name]]
         fresh, number = [], len(list(parts.glob("*.parquet")))
@@ -233,15 +243,6 @@ def build(
 def parts_of(file: Path) -> Path:
     """Where work in progress on an index lies."""
     return file.with_name(file.name + ".parts")
-
-
-@contextlib.contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """One process at a time works on an index; others wait."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file.with_name(file.name + ".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _known(file: Path, parts: Path, motion: bool) -> dict[str, tuple[int, int]]:
@@ -311,6 +312,14 @@ def _join(file: Path, parts: Path, fresh: list[dict], wanted: set[str]):
 
 def _table(rows: list[dict]) -> pa.Table:
     return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def _version(file: Path) -> bytes | None:
+    """None of a file that is no index; reading it says what is wrong."""
+    try:
+        return (pq.read_schema(file).metadata or {}).get(b"vjax.index")
+    except (pa.ArrowInvalid, OSError):
+        return None
 
 
 def _read(file: Path, columns: list[str] | None = None) -> pa.Table:

@@ -60,8 +60,8 @@ class Reader:
         self._room, self._taken, self.in_flight = threading.Condition(), 0, in_flight
         self._bad: dict[tuple[str, str], errors.VideoError] = {}  # by video id and content
         self._met: set[tuple[str, str]] = set()  # those of them that this run asked for
-        if self.quarantine and self.quarantine.exists():
-            self._bad = _read(self.quarantine)
+        if self.quarantine:
+            self._bad = read_quarantine(self.quarantine)
 
     def read(
         self,
@@ -133,6 +133,10 @@ class Reader:
                 self._taken -= count
                 self._room.notify_all()
 
+    def why(self, source: Source) -> errors.VideoError | None:
+        """What is wrong with a clip; None of one that is not known to be bad."""
+        return self._bad.get((source.video_id, source.content_hash))
+
     def _put_away(self, key: tuple[str, str], error: errors.VideoError):
         with self._lock:
             if key in self._bad:  # another thread met it too
@@ -155,8 +159,15 @@ class Reader:
         self.close()
 
 
-def _read(file: Path) -> dict[tuple[str, str], errors.VideoError]:
+def read_quarantine(file: Path) -> dict[tuple[str, str], errors.VideoError]:
+    """What is wrong with each clip of a quarantine, by video id and content; {} of no file.
+
+    Raises:
+        ValueError: a line that names none.
+    """
     found = {}
+    if not file.exists():
+        return found
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         if not line.endswith("}"):  # empty, or cut off while it was written
             continue

@@ -1,0 +1,80 @@
+"""A decoder on a mesh whose context axis splits rows: the model of one device."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.models import tiny
+from vjax.data.order import zigzag
+from vjax.sharding import make_mesh
+
+pytestmark = [
+    pytest.mark.smoke,
+    pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices"),
+]
+
+T = 32
+ROWS = {
+    "x": np.random.default_rng(0).standard_normal((2, T, 32)).astype(np.float32),
+    "positions": np.stack([np.r_[0:20, 0:10, 0, 0], np.r_[0:25, 0:7]]),
+    "segments": np.stack([np.repeat([1, 2, 0], [20, 10, 2]), np.repeat([1, 2], [25, 7])]),
+}
+
+
+def run(decoder, rows):
+    """Hidden states, and gradients of the sum of their squares over real tokens."""
+    graphdef, state = nnx.split(decoder)
+
+    def loss(state, rows):
+        hidden, _ = nnx.merge(graphdef, state)(**rows, remat=True)
+        real = (rows["segments"] > 0)[..., None]
+        return jnp.where(real, jnp.square(hidden), 0).sum(), hidden
+
+    rows = {name: jnp.asarray(x) for name, x in rows.items()}
+    grads, hidden = jax.jit(jax.grad(loss, has_aux=True))(state, rows)
+    return hidden, grads
+
+
+@pytest.mark.parametrize(
+    ("method", "order", "mesh"),
+    [
+        ("ring", "zigzag", {"context": 4, "data": 2}),
+        ("ring", "contiguous", {"context": 2, "data": 2, "tensor": 2}),
+        ("all_gather", "zigzag", {"context": 4, "fsdp": 2}),
+        ("ulysses", "contiguous", {"context": 2, "data": 2}),
+    ],
+)
+def test_rows_that_are_split_give_the_states_and_gradients_of_whole_rows(method, order, mesh):
+    decoder = tiny.model(tiny.spec(kv_heads=2)).decoder
+    want, want_grads = run(decoder, ROWS)
+    to = zigzag(T, mesh["context"]) if order == "zigzag" else np.arange(T)
+    decoder.context_parallel = method
+    with jax.set_mesh(make_mesh(**mesh)):
+        got, grads = run(decoder, {name: x[:, to] for name, x in ROWS.items()})
+    real = (ROWS["segments"] > 0)[..., None]
+    difference = np.where(real, got[:, np.argsort(to)] - want, 0)
+    np.testing.assert_allclose(difference, 0, atol=2e-6)
+    scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(want_grads))
+    jax.tree.map(
+        lambda g, w: np.testing.assert_allclose(g, w, atol=1e-5 * scale), grads, want_grads
+    )
+
+
+def test_what_is_kept_of_a_row_is_split_too():
+    decoder = tiny.model(tiny.spec(kv_heads=2)).decoder
+    graphdef, state = nnx.split(decoder)
+
+    def loss(state, x, ids):
+        return jnp.square(nnx.merge(graphdef, state)(x, ids, ids)[0]).sum()
+
+    def temporaries(n):
+        with jax.set_mesh(make_mesh(context=n)):
+            shapes = jax.ShapeDtypeStruct((1, 4096, 32), "float32"), jax.ShapeDtypeStruct(
+                (1, 4096), "int32"
+            )  # fmt: skip
+            program = jax.jit(jax.grad(loss)).lower(state, *shapes).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    assert temporaries(8) < 0.4 * temporaries(2)
