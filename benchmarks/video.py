@@ -33,15 +33,15 @@ SETS = [(size, gop) for size in ((1280, 720), (640, 360)) for gop in (30, 250)]
 
 
 class Side:
-    """A process that reads all clips once whenever it is told to."""
+    """A process that is given something as JSON, and makes one pass whenever it is told to."""
 
-    def __init__(self, name: str, script: str, arguments: list, paths: list[Path]):
+    def __init__(self, name: str, script: str, arguments: list, given: list):
         self.name = name
         command = [sys.executable, str(HERE / script), *map(str, arguments)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self._say(json.dumps([str(path) for path in paths]))
+        self._say(json.dumps(given))
         if self._hear() != "ready":
             raise RuntimeError(f"{name} did not start: {' '.join(command)}")
 
@@ -66,12 +66,12 @@ def compare(options, size: tuple[int, int], gop: int) -> list:
     paths = clips.make(cache_root() / "benchmark", size, gop, options.clips, options.seconds)
     for path in paths[: options.rounds]:
         check_pixels(path, options.frames)
-    numbers = [options.frames, options.side, options.workers]
+    numbers, names = [options.frames, options.side, options.workers], [str(path) for path in paths]
     sides = [
-        Side("torch", "video_torch.py", numbers, paths),
-        Side("vjax", "video_vjax.py", ["swscale", *numbers], paths),
-        Side("vjax reference", "video_vjax.py", ["reference", *numbers], paths),
-        Side("floor", "video_vjax.py", ["floor", *numbers], paths),
+        Side("torch", "video_torch.py", numbers, names),
+        Side("vjax", "video_vjax.py", ["swscale", *numbers], names),
+        Side("vjax reference", "video_vjax.py", ["reference", *numbers], names),
+        Side("floor", "video_vjax.py", ["floor", *numbers], names),
     ]
     rounds = []
     for _ in range(options.rounds):

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -37,7 +38,10 @@ class KeptSizes:
     def _begin(self):
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with open(self.file, "a") as file:
-            file.truncate(8 * self.total)
+            if hasattr(os, "posix_fallocate"):  # a full disk is an error now, and no SIGBUS later
+                os.posix_fallocate(file.fileno(), 0, 8 * self.total)
+            else:
+                file.truncate(8 * self.total)
         # tokens and pictures of a sample as one word: no process sees half of it
         self._words = np.memmap(self.file, np.int64, "r+", shape=(self.total,))
 
