@@ -26,7 +26,7 @@ from vjax.models.lora import split_trainable
 from vjax.models.resize import resize_positions, resized_spec
 from vjax.models.video_llm import VideoLLM
 from vjax.prompts.chat import Chat
-from vjax.sharding import make_mesh
+from vjax.sharding import make_mesh, place
 
 TINY = PRESETS / "vjax-tiny"
 FPS = 2.0  # of questions about whole clips, where a checkpoint says nothing
@@ -139,6 +139,8 @@ def load(config: Config) -> Loaded:
         raise UserError(
             f"train.trainable {config.train.trainable!r} matches no parameter; there are: {there}"
         )
+    if (mesh := mesh_of(config)) is not None:
+        trainable, frozen = place(mesh, trainable), place(mesh, frozen)
     return Loaded(known.folder, known.spec, known.video, known.chat, graphdef, trainable, frozen)
 
 
