@@ -1,9 +1,11 @@
 """The mesh and the one table that says which array axis lies on which mesh axis."""
 
 import math
+from collections.abc import Mapping
 
 import jax
 import numpy as np
+from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 MESH_AXES = ("data", "fsdp", "context", "tensor")
@@ -79,13 +81,74 @@ def mesh_axes() -> dict[str, int]:
 
 def fitting_spec(axes: tuple[str | None, ...], shape: tuple[int, ...]) -> PartitionSpec:
     """`partition_spec`, but what the mesh that is set does not divide lies whole on it."""
-    sizes = mesh_axes()
+    return _fitting(mesh_axes(), axes, shape)
 
-    def fits(name, size):
-        return name and size % math.prod(sizes[axis] for axis in RULES[name] or ()) == 0
 
+def sharding_of(mesh: Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> NamedSharding:
+    """Where an array of these axes lies; what the mesh does not divide lies whole on it."""
+    return NamedSharding(mesh, _fitting(mesh.shape, axes, shape))
+
+
+def shardings(mesh: Mesh, tree):
+    """Where a pytree's variables lie: by their `axes`; arrays that have none, on every device."""
+
+    def of(leaf) -> NamedSharding:
+        axes = leaf.get_metadata().get("axes", ()) if _is_variable(leaf) else ()
+        return sharding_of(mesh, axes, leaf.shape if axes else ())
+
+    return jax.tree.map(of, tree, is_leaf=_is_variable)
+
+
+def place(mesh: Mesh, tree):
+    """Puts every array of a pytree where `shardings` says."""
+    return jax.device_put(tree, shardings(mesh, tree))
+
+
+def check_split(mesh: Mesh, tree, most: float = 0.02):
+    """Refuses a mesh on which variables lie whole that its axes should split.
+
+    Args:
+      most: share of the variables' bytes that may.
+
+    Raises:
+      ValueError: more of them, with names and shapes of the largest.
+    """
+    whole, total = {}, 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_variable):
+        if not _is_variable(leaf):
+            continue
+        size = math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
+        total += size
+        named = zip(leaf.get_metadata()["axes"], leaf.shape, strict=True)
+        cuts = [(n, _ways(mesh.shape, name)) for name, n in named if _ways(mesh.shape, name) > 1]
+        if cuts and all(n % ways for n, ways in cuts):
+            whole[jax.tree_util.keystr(path, simple=True, separator="/")] = (size, leaf.shape)
+    share = sum(size for size, _ in whole.values()) / max(total, 1)
+    if share > most:
+        largest = sorted(whole, key=lambda name: -whole[name][0])[:5]
+        shown = ", ".join(f"{name} {'x'.join(map(str, whole[name][1]))}" for name in largest)
+        shape = " ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
+        raise ValueError(
+            f"mesh {shape} leaves {share:.0%} of the parameters' bytes whole on every device, "
+            f"because its axes do not divide them: {shown}"
+        )
+
+
+def _is_variable(leaf) -> bool:
+    return isinstance(leaf, nnx.Variable)
+
+
+def _ways(sizes: Mapping[str, int], name: str | None) -> int:
+    """Into how many parts a mesh of these axis sizes cuts a logical axis."""
+    return math.prod(sizes[axis] for axis in RULES[name] or ()) if name else 1
+
+
+def _fitting(sizes: Mapping[str, int], axes, shape) -> PartitionSpec:
     return partition_spec(
-        tuple(name if fits(name, size) else None for name, size in zip(axes, shape, strict=True))
+        tuple(
+            name if name and size % _ways(sizes, name) == 0 else None
+            for name, size in zip(axes, shape, strict=True)
+        )
     )
 
 

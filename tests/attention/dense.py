@@ -1,9 +1,15 @@
 """Attention written out in float64, forward and backward, and masks to try it with."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vjax.attention import Mask
+
+# programs of this size take longer to optimise than to run
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def see(B, T, S, *, causal=False, window=0, **fields):

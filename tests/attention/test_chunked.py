@@ -17,7 +17,7 @@ def temporaries(T, backend):
         mask = Mask(causal=True, q_segments=ids, kv_segments=ids)
         return attend(q, k, v, mask, backend=backend).sum()
 
-    program = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
+    program = dense.jit(jax.grad(loss, argnums=(0, 1, 2)))
     shapes = (jax.ShapeDtypeStruct(*x) for x in (q, k, k, ids))
     return program.lower(*shapes).compile().memory_analysis().temp_size_in_bytes
 
@@ -68,7 +68,7 @@ def test_pairs_of_blocks_of_which_nothing_is_seen_are_not_computed(met, fields, 
         )
         return out, back(dout)
 
-    jax.block_until_ready(jax.jit(both)(q, k, v))
+    jax.block_until_ready(dense.jit(both)(q, k, v))
     jax.effects_barrier()
     # two products a pair there, five back
     assert len(met) == pairs * (2 + 5)

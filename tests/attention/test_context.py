@@ -50,7 +50,7 @@ def program(mask, method):
         out, back = jax.vjp(lambda *a: attend(*a, mask, context_parallel=method), q, k, v)
         return out, *back(dout)
 
-    return jax.jit(both, compiler_options={"xla_backend_optimization_level": 0})
+    return dense.jit(both)
 
 
 def check(method, n, order, name, group, *, kv_heads=1, **axes):
@@ -120,7 +120,7 @@ def test_blocks_where_rows_and_heads_are_split_and_tokens_are_not(axes):
         return out, *back(dout)
 
     with jax.set_mesh(make_mesh(**axes)):
-        got = jax.jit(both)(*map(jnp.asarray, (q, k, v, dout)))
+        got = dense.jit(both)(*map(jnp.asarray, (q, k, v, dout)))
     for g, w in zip(got, want, strict=True):
         np.testing.assert_allclose(g, w, atol=1e-5)
 
@@ -173,9 +173,9 @@ def compiled(method, n, T=T, *, packed=False, backward=True):
 
     with jax.set_mesh(make_mesh(context=n)):
         spec = jax.sharding.PartitionSpec(None, "context")
-        fn = jax.jit(loss, in_shardings=spec)
+        fn = dense.jit(loss, in_shardings=spec)
         if backward:
-            fn = jax.jit(jax.grad(loss, (0, 1, 2)), in_shardings=spec, out_shardings=spec)
+            fn = dense.jit(jax.grad(loss, (0, 1, 2)), in_shardings=spec, out_shardings=spec)
         return fn.lower(*shapes).compile()
 
 
@@ -227,7 +227,7 @@ def test_zigzag_gives_every_device_the_same_work(monkeypatch):
         arrays, fields, _ = laid_out(order, n, dense.arrays(B, T, 2, 2, H), MASKS["causal"])
         mask = dense.as_mask(fields)
         with jax.set_mesh(make_mesh(context=n)):
-            call = jax.jit(lambda *a: attend(*a, mask, context_parallel="ring"))
+            call = dense.jit(lambda *a: attend(*a, mask, context_parallel="ring"))
             jax.block_until_ready(call(*map(jnp.asarray, arrays[:3])))
         jax.effects_barrier()
         return (np.bincount(met, minlength=n) / 2).tolist()  # two products a pair

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.attention.dense import jit
 from tests.models import tiny
 from vjax.data.order import zigzag
 from vjax.sharding import make_mesh
@@ -33,22 +34,31 @@ def run(decoder, rows):
         return jnp.where(real, jnp.square(hidden), 0).sum(), hidden
 
     rows = {name: jnp.asarray(x) for name, x in rows.items()}
-    grads, hidden = jax.jit(jax.grad(loss, has_aux=True))(state, rows)
+    grads, hidden = jit(jax.grad(loss, has_aux=True))(state, rows)
     return hidden, grads
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return run(tiny.model(tiny.spec(kv_heads=2)).decoder, ROWS)
 
 
 @pytest.mark.parametrize(
     ("method", "order", "mesh"),
     [
         ("ring", "zigzag", {"context": 4, "data": 2}),
-        ("ring", "contiguous", {"context": 2, "data": 2, "tensor": 2}),
-        ("all_gather", "zigzag", {"context": 4, "fsdp": 2}),
+        pytest.param(
+            *("ring", "contiguous", {"context": 2, "data": 2, "tensor": 2}), marks=pytest.mark.slow
+        ),
+        pytest.param(*("all_gather", "zigzag", {"context": 4, "fsdp": 2}), marks=pytest.mark.slow),
         ("ulysses", "contiguous", {"context": 2, "data": 2}),
     ],
 )
-def test_rows_that_are_split_give_the_states_and_gradients_of_whole_rows(method, order, mesh):
+def test_rows_that_are_split_give_the_states_and_gradients_of_whole_rows(
+    whole, method, order, mesh
+):
     decoder = tiny.model(tiny.spec(kv_heads=2)).decoder
-    want, want_grads = run(decoder, ROWS)
+    want, want_grads = whole
     to = zigzag(T, mesh["context"]) if order == "zigzag" else np.arange(T)
     decoder.context_parallel = method
     with jax.set_mesh(make_mesh(**mesh)):
@@ -62,6 +72,7 @@ def test_rows_that_are_split_give_the_states_and_gradients_of_whole_rows(method,
     )
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_a_row_is_split_too():
     decoder = tiny.model(tiny.spec(kv_heads=2)).decoder
     graphdef, state = nnx.split(decoder)
@@ -74,7 +85,7 @@ def test_what_is_kept_of_a_row_is_split_too():
             shapes = jax.ShapeDtypeStruct((1, 4096, 32), "float32"), jax.ShapeDtypeStruct(
                 (1, 4096), "int32"
             )  # fmt: skip
-            program = jax.jit(jax.grad(loss)).lower(state, *shapes).compile()
+            program = jit(jax.grad(loss)).lower(state, *shapes).compile()
         return program.memory_analysis().temp_size_in_bytes
 
     assert temporaries(8) < 0.4 * temporaries(2)

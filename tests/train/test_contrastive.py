@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.train.tiny_step import jit
 from vjax.sharding import make_mesh
 from vjax.train.contrastive import ring_sigmoid_loss, sigmoid_loss
 
@@ -41,7 +42,7 @@ def check(got, atol=1e-6):
 
 
 def test_dense():
-    check(jax.value_and_grad(sigmoid_loss, argnums=(0, 1, 2, 3))(*arrays()))
+    check(jit(jax.value_and_grad(sigmoid_loss, argnums=(0, 1, 2, 3)))(*arrays()))
 
 
 def test_dense_is_the_loss_of_siglip():
@@ -77,8 +78,8 @@ def test_ring(mesh, axis):
         return ring_sigmoid_loss(*args, axis)
 
     with jax.set_mesh(make_mesh(**mesh)):
-        got = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3)))(*arrays())
-        alone = jax.jit(loss)(*arrays())
+        got = jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3)))(*arrays())
+        alone = jit(loss)(*arrays())
     check(got)
     np.testing.assert_allclose(alone, got[0], rtol=1e-6)
 
@@ -88,7 +89,7 @@ def test_logits_of_all_pairs_exist_nowhere():
     rows, scalar = jax.ShapeDtypeStruct((4096, 16), "float32"), jax.ShapeDtypeStruct((), "float32")
     with jax.set_mesh(make_mesh(data=8)):
         fn = jax.value_and_grad(lambda *a: ring_sigmoid_loss(*a, "data"), argnums=(0, 1, 2, 3))
-        program = jax.jit(fn).lower(rows, rows, scalar, scalar).compile()
+        program = jit(fn).lower(rows, rows, scalar, scalar).compile()
     tile = 4 * (4096 // 8) ** 2
     assert program.memory_analysis().temp_size_in_bytes < 8 * tile  # all pairs: 64 tiles
     assert "all-gather" not in program.as_text()

@@ -1,6 +1,14 @@
 """The order in which tokens of a row are laid on the devices that share it."""
 
+from collections.abc import Callable
+
 import numpy as np
+
+# fields of a batch with an entry a token: [B, T, ...]
+TOKEN_FIELDS = (
+    "tokens", "targets", "loss_weights", "positions", "segment_ids", "vision_index",
+    "rope_positions", "vision_weight",
+)  # fmt: skip
 
 
 def zigzag(length: int, devices: int) -> np.ndarray:
@@ -32,3 +40,25 @@ def zigzag(length: int, devices: int) -> np.ndarray:
     chunks = np.arange(length).reshape(2 * devices, -1)
     pairs = zip(chunks[:devices], chunks[: devices - 1 : -1], strict=True)
     return np.concatenate([half for pair in pairs for half in pair])
+
+
+class Zigzag:
+    """Batches whose rows lie in `zigzag` order.
+
+    Args:
+      make_batch: batch number to batch, rows in the order of their tokens.
+      devices: that share a row.
+      stacked: fields have a leading axis of micro-batches.
+    """
+
+    def __init__(
+        self, make_batch: Callable[[int], dict[str, np.ndarray]], devices: int, *, stacked: bool
+    ):
+        self.make_batch, self.devices, self.axis = make_batch, devices, 2 if stacked else 1
+
+    def __call__(self, i: int) -> dict[str, np.ndarray]:
+        """Batch i. Raises ValueError for rows that cannot be shared so."""
+        batch = self.make_batch(i)
+        to = zigzag(batch["tokens"].shape[self.axis], self.devices)
+        moved = {n: batch[n].take(to, axis=self.axis) for n in TOKEN_FIELDS if n in batch}
+        return batch | moved

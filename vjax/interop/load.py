@@ -137,12 +137,12 @@ def _variable(
                 raise UserError(f"{tensor.file}: {bad} numbers of {tensor.name} are not finite")
             return np.ascontiguousarray(value.astype(dtype))
 
-        return jax.make_array_from_callback(shape, place(axes, mesh), part)
+        return jax.make_array_from_callback(shape, place(axes, shape, mesh), part)
 
     if not stacked:
         return read(*parts[0], axes)
     shape = (len(parts), *parts[0][1])
-    whole = _empty(shape, dtype, place(axes, mesh))
+    whole = _empty(shape, dtype, place(axes, shape, mesh))
     for n, (tensor, each) in enumerate(parts):
         whole = _fill(whole, read(tensor, each, axes[1:]), n)
     return whole

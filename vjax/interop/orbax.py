@@ -36,7 +36,9 @@ def load_orbax(
     params = (Path(folder) / PARAMS).absolute()
     model = abstract(spec)
     like = {
-        path: jax.ShapeDtypeStruct(v.shape, np.dtype(dtype), sharding=place(axes_of(v), mesh))
+        path: jax.ShapeDtypeStruct(
+            v.shape, np.dtype(dtype), sharding=place(axes_of(v), v.shape, mesh)
+        )
         for path, v in by_path(model).items()
     }
     with ocp.StandardCheckpointer() as checkpointer:

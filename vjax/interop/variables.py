@@ -5,13 +5,13 @@ from pathlib import Path
 
 import jax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, Sharding, SingleDeviceSharding
+from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 
 from vjax.console import UserError
 from vjax.families.spec import ModelSpec
 from vjax.models.lora import path_str
 from vjax.models.video_llm import VideoLLM
-from vjax.sharding import partition_spec
+from vjax.sharding import sharding_of
 
 
 def by_path(model: VideoLLM) -> dict[str, nnx.Variable]:
@@ -37,11 +37,11 @@ def axes_of(variable: nnx.Variable) -> tuple[str, ...]:
     return variable.get_metadata()["axes"]
 
 
-def place(axes: tuple[str, ...], mesh: Mesh | None) -> Sharding:
+def place(axes: tuple[str, ...], shape: tuple[int, ...], mesh: Mesh | None) -> Sharding:
     """Where an array of these axes lies: by the table of `vjax.sharding`, or the first device."""
     if mesh is None:
         return SingleDeviceSharding(jax.devices()[0])
-    return NamedSharding(mesh, partition_spec(axes))
+    return sharding_of(mesh, axes, shape)
 
 
 def check(where: Path, problems: Iterable[str]):

@@ -17,10 +17,11 @@ from vjax.config import Config, to_dict
 from vjax.console import UserError, progress, say
 from vjax.data import device
 from vjax.data.gauge import Gauge, Timed
+from vjax.data.order import Zigzag
 from vjax.data.pipeline import batches
 from vjax.families.spec import VideoSpec
 from vjax.jobs._model import dtype_of
-from vjax.sharding import make_mesh, replicate, shardings_of
+from vjax.sharding import check_split, make_mesh, place, replicate, shardings, shardings_of
 from vjax.train import loop, optimizer
 from vjax.train.metrics import Metrics
 from vjax.train.step import TrainState, make_step
@@ -88,9 +89,15 @@ def fit(
     gauge = gauge or Gauge(threads=threads, children=0)
     graphdef, trainable, frozen = parts
     with jax.set_mesh(mesh):
-        frozen = replicate(mesh, frozen)
-        trainable = jax.tree.map(jnp.copy, trainable)  # the step donates
-        state = replicate(mesh, TrainState(trainable, tx.init(trainable), jnp.zeros((), jnp.int32)))
+        try:
+            check_split(mesh, (trainable, frozen))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        frozen = place(mesh, frozen)
+        trainable = place(mesh, jax.tree.map(jnp.copy, trainable))  # the step donates
+        init = jax.jit(tx.init, out_shardings=shardings(mesh, jax.eval_shape(tx.init, trainable)))
+        zero = replicate(mesh, jnp.zeros((), jnp.int32))
+        state = TrainState(trainable, init(trainable), zero)
         checkpoints = Checkpoints(
             workdir / "checkpoints",
             max_to_keep=config.checkpoint.max_to_keep,
@@ -120,6 +127,9 @@ def fit(
         def put(batch):
             return device.put(batch, mesh, stacked=config.train.accumulate > 1)
 
+        context = config.mesh.context
+        if context > 1 and config.model.context_parallel != "ulysses":
+            make_batch = Zigzag(make_batch, context, stacked=config.train.accumulate > 1)
         compiled = {}
         with progress(total=len(shapes), desc="compile", unit="shape") as bar:
             for batch in shapes:

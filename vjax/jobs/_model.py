@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import math
 import re
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
 from vjax.attention import absent
 from vjax.checkpoints import Checkpoints, CheckpointSet
@@ -24,6 +26,7 @@ from vjax.models.lora import split_trainable
 from vjax.models.resize import resize_positions, resized_spec
 from vjax.models.video_llm import VideoLLM
 from vjax.prompts.chat import Chat
+from vjax.sharding import make_mesh, place
 
 TINY = PRESETS / "vjax-tiny"
 FPS = 2.0  # of questions about whole clips, where a checkpoint says nothing
@@ -108,7 +111,8 @@ def load(config: Config) -> Loaded:
     else:
         # what stays frozen needs no more digits than the computation has
         frozen = options.dtype if adapters and not rest else "float32"
-        model = load_weights(known.folder, read_spec(known.folder), dtype=jnp.dtype(frozen))
+        spec, dtype = read_spec(known.folder), jnp.dtype(frozen)
+        model = load_weights(known.folder, spec, dtype=dtype, mesh=mesh_of(config))
         model = resize_positions(model, known.video.image_size)
     model.tower.attention = model.decoder.attention = options.attention
     model.decoder.context_parallel = options.context_parallel
@@ -135,6 +139,8 @@ def load(config: Config) -> Loaded:
         raise UserError(
             f"train.trainable {config.train.trainable!r} matches no parameter; there are: {there}"
         )
+    if (mesh := mesh_of(config)) is not None:
+        trainable, frozen = place(mesh, trainable), place(mesh, frozen)
     return Loaded(known.folder, known.spec, known.video, known.chat, graphdef, trainable, frozen)
 
 
@@ -196,6 +202,19 @@ def restore(config: Config, workdir: Path, loaded: Loaded) -> CheckpointSet:
             f"{workdir} holds no checkpoint yet; train first: the same command without --job"
         )
     return checkpoints.restore(like={"trainable": loaded.trainable})
+
+
+def mesh_of(config: Config) -> Mesh | None:
+    """The mesh that weights are read into; None for one device.
+
+    Raises:
+      UserError: more devices than there are.
+    """
+    axes = dataclasses.asdict(config.mesh)
+    try:
+        return make_mesh(**axes) if math.prod(axes.values()) > 1 else None
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def parameter_table(loaded: Loaded) -> str:

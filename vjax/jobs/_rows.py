@@ -31,7 +31,7 @@ from vjax.jobs._corpus import judge, open_clips
 from vjax.jobs._model import Interface, Loaded, dtype_of
 from vjax.jobs.index import open_index
 from vjax.jobs.store import directory_of
-from vjax.sharding import replicate
+from vjax.sharding import place
 from vjax.train.step import token_loss
 from vjax.video.index import Index
 from vjax.video.reader import Reader
@@ -251,7 +251,7 @@ def heldout_loss(
     judged = dataclasses.replace(made, plan=plan, training=False)
     total, tokens = 0.0, 0.0
     with jax.set_mesh(mesh):
-        state = replicate(mesh, (trainable, loaded.frozen))
+        state = place(mesh, (trainable, loaded.frozen))
 
         @jax.jit
         def loss(trainable, frozen, batch):
