@@ -198,7 +198,7 @@ def feeding(made: PackedBatches, options) -> list[list]:
 
 
 def drain(made, threads: int, workers: int, start: int, count: int, model: float):
-    """Samples a second, seconds a batch, cores at work and what the gauge said of a sleeping model."""
+    """Samples a second, seconds a batch, cores at work and what the gauge said; `model` sleeps."""
     warm = 2 * threads + 2  # children started, buffer as full as it stays
     more = 2 * threads  # which are begun meanwhile
     stream = batches(made, start, start + warm + count + more, threads=threads)
@@ -336,9 +336,9 @@ to one buffer, and the other side joins them.
 {options.drained} batches of real decoding (clips of 640x360, 10 s, a key frame every 30; 8 frames
 of each), drained as fast as they come, and behind a model that sleeps {options.slower:g} times as
 long as a batch took. *Cores* are those kept busy while drained: where other work shares the
-machine it is fewer than the gauge counts on. *Told by drained*: what the gauge told behind the slow model, to what was
-drained in the same round; *worst*: of all rounds; *wants by true*: what it told of the model, to
-what that sleep makes.
+machine it is fewer than the gauge counts on. *Told by drained*: what the gauge told behind the
+slow model, to what was drained in the same round; *worst*: of all rounds; *wants by true*: what it
+told of the model, to what that sleep makes.
 
 ```
 {texts[3]}
