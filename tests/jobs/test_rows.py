@@ -241,6 +241,28 @@ def test_no_mixture_file(run, tmp_path, capsys):
     assert f"data.mixture: {tmp_path / 'rows.jsonl'}: no such file" in said
 
 
+def check_lines(workdir):
+    return [json.loads(line) for line in (workdir / "check.jsonl").read_text().splitlines()]
+
+
+def test_check_goes_over_files_and_rows(run, files, tmp_path, capsys):
+    run(tmp_path / "good", *flags_of(files), "--job=check")
+    assert all(line["ok"] for line in check_lines(tmp_path / "good"))
+    assert "8 of 8 files and 60 of 60 rows are usable" in capsys.readouterr().out
+
+    def lengthen(rows, folder):
+        rows[12]["messages"][0]["content"] = "<video>" + "Tell me what you see. " * 90
+
+    flags = (*rewritten(files, tmp_path, lengthen), "--job=check", "--config.data.window=4")
+    said = fails(run, tmp_path / "long", capsys, *flags)
+    assert "1 rows do not fit; the first: " in said
+    assert "rows.jsonl:12: " in said
+    (bad,) = [line for line in check_lines(tmp_path / "long") if not line["ok"]]
+    assert bad["path"].endswith("rows.jsonl:12")
+    assert bad["error"] == "TooLong"
+    run(tmp_path / "skip", *flags, "--config.data.on_long=skip")
+
+
 def test_rows_hold_a_tenth_out_at_most():
     assert _rows._heldout([1000, 3000], 200) == [50, 150]
     assert _rows._heldout([20, 5], 200) == [2, 0]

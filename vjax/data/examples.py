@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +23,9 @@ _BLANK = np.broadcast_to(np.uint8(0), (8, 8, 3))  # stands for pictures that are
 
 
 class Samples(Protocol):
-    """A source's samples: `len(samples)`, and `samples[n]` from any thread."""
+    """A source's samples: `len(samples)`, and `samples[n]` from any thread; `path` names it."""
+
+    path: str | Path
 
     def __len__(self) -> int: ...
 
@@ -70,7 +73,7 @@ class Examples:
         pictures: pictures that it may show; None for no limit but `length`.
         seed: of training's choice of frames.
         on_long: `error` or `skip`, of a sample that does not fit.
-        on_left_out: called with (number, reason) for a sample that is not used.
+        on_left_out: called with (number, error) for a sample that is not used.
     """
 
     def __init__(
@@ -86,7 +89,7 @@ class Examples:
         budgets: Sequence[int] = (),
         seed: int = 0,
         on_long: str = "error",
-        on_left_out: Callable[[int, str], None] | None = None,
+        on_left_out: Callable[[int, Exception], None] | None = None,
     ):
         if on_long not in ON_LONG:
             raise ValueError(f"on_long {on_long!r} is unknown; use one of {', '.join(ON_LONG)}")
@@ -105,6 +108,11 @@ class Examples:
     def rope(self) -> bool:
         """Whether examples have positions of three numbers."""
         return bool(self.chat.spec.text.mrope)
+
+    def name(self, number: int) -> str:
+        """File and row."""
+        source, row = self.mixture.locate(number)
+        return f"{self.sources[source].path}:{row}"
 
     def sample(self, number: int) -> Sample:
         source, row = self.mixture.locate(number)
@@ -132,7 +140,7 @@ class Examples:
 
     def _leave_out(self, number: int, error: Exception):
         if self.on_left_out:
-            self.on_left_out(int(number), str(error))
+            self.on_left_out(int(number), error)
 
     def layout(self, number: int) -> Layout:
         """How a sample is shown; no pixel is read.
@@ -143,6 +151,12 @@ class Examples:
         return self._layout(number, self.sample(number))
 
     def _layout(self, number: int, sample: Sample) -> Layout:
+        try:
+            return self._fitted(number, sample)
+        except BadRow as error:
+            raise type(error)(f"{self.name(number)}: {error}") from error
+
+    def _fitted(self, number: int, sample: Sample) -> Layout:
         budget = self.budgets[self.mixture.locate(number)[0]] or None
         frames = tuple(self.footage.frames(medium) for medium in sample.media)
         counts = [
@@ -156,7 +170,7 @@ class Examples:
             counts, tokens = self._within(sample, counts, tokens)
         if tokens > self.length or sum(counts) > (self.pictures or sum(counts)):
             raise TooLong(
-                f"{sample.id}: {tokens} tokens and {sum(counts)} pictures at least, a row holds "
+                f"{tokens} tokens and {sum(counts)} pictures at least, a row holds "
                 f"{self.length} and {self.pictures}: make data.row_tokens larger, or leave such "
                 "rows out with data.on_long=skip"
             )
@@ -179,7 +193,9 @@ class Examples:
             pictures.append(tuple(read))
         encoded = self.chat.encode(prompts(layout.turns, pictures), system=layout.system)
         if not encoded.answer.any():
-            raise BadRow(f"{sample.id}: no token of it is an answer; there is nothing to learn")
+            raise BadRow(
+                f"{self.name(number)}: no token of it is an answer; there is nothing to learn"
+            )
         return encoded
 
     def _rows(self, medium: Medium, frames: Frames, rng, budget: int | None) -> np.ndarray:
@@ -196,7 +212,7 @@ class Examples:
         try:
             return self.chat.length(asked, system=sample.system)
         except ValueError as error:
-            raise BadRow(f"{sample.id}: {error}") from error
+            raise BadRow(str(error)) from error
 
     def _within(self, sample: Sample, counts: list[int], tokens: int) -> tuple[list[int], int]:
         """Fewer frames of each video, where row or vision buffer do not hold all."""

@@ -161,7 +161,7 @@ class LeftOut:
         if self.file.exists():
             self.numbers = {json.loads(line)["number"] for line in self.file.open()}
 
-    def __call__(self, number: int, reason: str):
+    def __call__(self, number: int, error: Exception):
         with self._lock:
             if number in self.numbers:
                 return
@@ -169,7 +169,7 @@ class LeftOut:
             source, row = self.mixture.locate(number)
             line = {"number": number, "file": str(self.sources[source].path), "row": row}
             with open(self.file, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line | {"reason": reason}) + "\n")
+                file.write(json.dumps(line | {"reason": str(error)}) + "\n")
 
     def __getstate__(self):
         return {name: self.__dict__[name] for name in ("file", "mixture", "sources")}
