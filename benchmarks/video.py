@@ -167,7 +167,8 @@ over {options.rounds} rounds in which the sides take turns.
   made beforehand; decord makes its own each time it opens one.
 - *`reference`*: vjax scaling as Hugging Face processors do, by Pillow from full-size RGB.
 - *Of the floor*: two processes of raw PyAV with the same seeking and skipping and no pipeline, to
-  vjax.
+  vjax. Most of what is missing goes into handing pictures over: 16 of 224 pixels are 2.4 MB through
+  a pipe, 3 to 6 ms of CPU time a clip, of 75 at 360p. Asked for were 0.85: what is below is a miss.
 - *Motion*: CPU time of decoding all frames with the motion curve, to without.
 - Pixels: the command stops unless the frames asked for are those of a whole decode, and the decoded
   pictures those of decord, to the bit.
