@@ -226,3 +226,9 @@ def test_tokenizers_without_special_tokens_take_any_text():
     chat = Chat(words, "{{ messages[0].content[0].text }}", spec, made_up.chat().media)
     prompt = Prompt((("text", "a <image> a"),), (), "a")
     assert chat.encode(dataclasses.replace(prompt), with_answer=False).tokens.tolist() == [1, 0, 1]
+
+
+def test_tokens_do_not_depend_on_the_day(chat):
+    dated = Chat(chat.tokenizer, "{{ strftime_now('%d %B %Y') }}" + chat.source, SPEC, chat.media)
+    text = chat.tokenizer.decode(dated.encode(made_up.question("What?", "Yes")).tokens.tolist())
+    assert text.startswith("26 July 2024")

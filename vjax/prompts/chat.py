@@ -25,6 +25,9 @@ from vjax.prompts.prompt import Prompt
 BARE, NEWLINE = -1, -2  # in Encoded.vision: text, and the model's newline
 MARK, MARK_0 = "\ue000", 0xE001  # of private use: no text holds them
 LATELY = 64  # texts whose tokens are kept: a sample is measured first, and then laid out
+# For templates that tell the date, that which Llama 3.1's falls back on: a run that goes on on
+# another day has the same tokens.
+TODAY = datetime.date(2024, 7, 26)
 TEMPLATE, OLD_TEMPLATE = "chat_template.jinja", "chat_template.json"
 SETTINGS = "tokenizer_config.json"
 
@@ -370,7 +373,7 @@ def _environment() -> jinja2.Environment:
         raise jinja2.exceptions.TemplateError(message)
 
     environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+    environment.globals["strftime_now"] = TODAY.strftime
     environment.filters["tojson"] = lambda x, **options: json.dumps(
         x, ensure_ascii=False, **options
     )
