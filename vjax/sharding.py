@@ -93,8 +93,9 @@ def shardings(mesh: Mesh, tree):
     """Where a pytree's variables lie: by their `axes`; arrays that have none, on every device."""
 
     def of(leaf) -> NamedSharding:
-        axes = leaf.get_metadata().get("axes", ()) if _is_variable(leaf) else ()
-        return sharding_of(mesh, axes, leaf.shape if axes else ())
+        shape = getattr(leaf, "shape", None)  # none where optax masks a variable
+        axes = leaf.get_metadata().get("axes", ()) if _is_variable(leaf) and shape else ()
+        return sharding_of(mesh, axes, shape if axes else ())
 
     return jax.tree.map(of, tree, is_leaf=_is_variable)
 
