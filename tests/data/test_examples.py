@@ -230,3 +230,20 @@ def test_motion_between_stored_frames(make, tmp_path):
     )
     frames = stored.frames(Medium("video", tmp_path / "v1.mp4"))
     np.testing.assert_array_equal(frames.motion, store.motion("v1.mp4"))
+
+
+@pytest.mark.parametrize("on_bad", ["error", "skip", "blank"])
+def test_a_damaged_record_follows_the_policy(make, tmp_path, on_bad):
+    examples = make(on_bad=on_bad)
+    store = mixed.store_of(tmp_path)
+    made = (examples.footage.index, examples.footage.open_reader)
+    stored = StoredFootage(store, tmp_path, *made, size=16, resize="swscale")
+    frames = stored.frames(Medium("video", tmp_path / "v1.mp4"))
+    for shard in (tmp_path / "store" / "shards").iterdir():
+        shard.write_bytes(b"spoilt" * 1000)
+    if on_bad == "error":
+        with pytest.raises(errors.DamagedRecord, match="v1.mp4"):
+            stored.read(frames, [0])
+        return
+    read = stored.read(frames, [0])
+    assert read is None if on_bad == "skip" else not read.any()

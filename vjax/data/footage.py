@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vjax.data.samples import Medium
-from vjax.video.errors import TooFewFrames
+from vjax.video.errors import DamagedRecord, TooFewFrames
 from vjax.video.frames import video_id
 from vjax.video.index import Index
 from vjax.video.probe import Source
@@ -138,7 +138,14 @@ class StoredFootage(Footage):
             return super().read(frames, rows)
         self._reads.count = getattr(self._reads, "count", 0) + 1
         positions = frames.first + np.asarray(rows, np.int64)
-        return self.store.read(frames.source, positions, size=self.size)
+        try:
+            return self.store.read(frames.source, positions, size=self.size)
+        except DamagedRecord:
+            if self.reader.on_bad == "error":
+                raise
+            if self.reader.on_bad == "skip":
+                return None
+            return np.zeros((len(positions), self.size, self.size, 3), np.uint8)
 
     @property
     def spent(self) -> tuple[int, float, float, float]:
