@@ -286,7 +286,7 @@ def test_the_mixture_comes_from_the_command_line():
     ("source", "message"),
     [
         ({"weight": 2.0}, r"config key data.mixture\[0\].path must be given"),
-        ({"path": "a", "wieght": 2.0}, r"unknown config key data.mixture\[0\].wieght"),
+        ({"path": "a", "wieght": 2.0}, r"did you mean data.mixture\[0\].weight\?"),
         ({"path": "a", "fraction": 2.0}, r"data.mixture\[0\].fraction must be"),
         (7, r"config key data.mixture\[0\] is a group of fields, got 7"),
     ],
@@ -299,3 +299,10 @@ def test_a_bad_source_of_the_mixture(source, message):
 def test_a_mixture_that_nothing_trains_on():
     with pytest.raises(ConfigError, match="is trained on with --config.train.questions=rows"):
         freeze(changed(data={"mixture": ("a.json",)}))
+
+
+def test_a_source_that_stands_alone_is_shown_as_a_tuple():
+    with pytest.raises(
+        ConfigError, match=r"data.mixture takes a tuple: write \(\{'path': 'a'\},\)"
+    ):
+        freeze(changed(train={"questions": "rows"}, data={"mixture": {"path": "a"}}))

@@ -455,8 +455,10 @@ def _freeze(cls: type, values: Mapping, prefix: str):
     hints = typing.get_type_hints(cls, include_extras=True)
     for key in values:
         if key not in hints:
+            inside = difflib.get_close_matches(key, hints, n=1) if "[" in prefix else []
             raise ConfigError(
-                f"unknown config key {prefix}{key}; did you mean {nearest(f'{prefix}{key}')}?"
+                f"unknown config key {prefix}{key}; did you mean "
+                f"{prefix + inside[0] if inside else nearest(f'{prefix}{key}')}?"
             )
     made = {key: _value(hints[key], value, prefix + key) for key, value in values.items()}
     for one in dataclasses.fields(cls):
@@ -483,6 +485,8 @@ def _value(hint: Any, value: Any, key: str):
         return value
     if typing.get_origin(hint) is tuple:
         item = typing.get_args(hint)[0]
+        if isinstance(value, Mapping | ConfigDict):
+            raise ConfigError(f"config key {key} takes a tuple: write ({dict(value)!r},)")
         if not isinstance(value, list | tuple):
             raise ConfigError(f"config key {key} takes a tuple of {item.__name__}, got {value!r}")
         return tuple(_value(item, v, f"{key}[{i}]") for i, v in enumerate(value))

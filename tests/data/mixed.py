@@ -89,6 +89,7 @@ def examples(folder, some=None, *, rule=None, workers=0, on_bad="error", **optio
         footage(folder, workers=workers, on_bad=on_bad),
         made_up.chat(),
         rule or Sampling(frames=4),
+        on_bad=on_bad,
         **options,
     )
 

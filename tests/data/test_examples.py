@@ -175,7 +175,7 @@ def test_a_bad_file_leaves_its_rows_out(make, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     rows = [asked("<video>?", videos=["bad.mp4"]), mixed.rows(1)[0]]
     told = []
-    sizes = make(rows, on_left_out=lambda *it: told.append(it)).sizes([0, 1])
+    sizes = make(rows, on_bad="skip", on_left_out=lambda *it: told.append(it)).sizes([0, 1])
     assert (sizes[:, 0] == LEFT_OUT).tolist() == [True, False]
     assert told[0][0] == 0
     assert "bad.mp4" in str(told[0][1])
@@ -247,3 +247,9 @@ def test_a_damaged_record_follows_the_policy(make, tmp_path, on_bad):
         return
     read = stored.read(frames, [0])
     assert read is None if on_bad == "skip" else not read.any()
+
+
+def test_a_cut_without_a_frame_is_an_error_of_its_row(make):
+    examples = make([asked("<video>?", videos=[{"path": "v1.mp4", "start": 7.0}])])
+    with pytest.raises(BadRow, match=r"rows.jsonl:0: .*v1.mp4: no frame from 7.0"):
+        examples.sizes([0])

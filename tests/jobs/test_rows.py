@@ -198,7 +198,9 @@ def test_a_bad_file_ends_the_run_or_its_rows_are_left_out(run, files, tmp_path, 
 
 def test_a_missing_file_is_named(run, files, tmp_path, capsys):
     flags = rewritten(files, tmp_path, lambda _, folder: (folder / "i0.png").unlink())
-    assert "i0.png: No such file" in fails(run, tmp_path / "run", capsys, *flags)
+    said = fails(run, tmp_path / "run", capsys, *flags)
+    assert "rows.jsonl:2 shows " in said
+    assert "i0.png: No such file" in said
 
 
 def test_frames_come_from_the_store_where_the_config_says_so(run, files, tmp_path, monkeypatch):

@@ -73,6 +73,8 @@ class Examples:
         pictures: pictures that it may show; None for no limit but `length`.
         seed: of training's choice of frames.
         on_long: `error` or `skip`, of a sample that does not fit.
+        on_bad: `error`, or anything else to leave out a sample whose video is bad or has no frame
+            in the cut that is asked for.
         on_left_out: called with (number, error) for a sample that is not used.
     """
 
@@ -89,6 +91,7 @@ class Examples:
         budgets: Sequence[int] = (),
         seed: int = 0,
         on_long: str = "error",
+        on_bad: str = "error",
         on_left_out: Callable[[int, Exception], None] | None = None,
     ):
         if on_long not in ON_LONG:
@@ -96,7 +99,7 @@ class Examples:
         self.mixture, self.sources, self.footage, self.chat = mixture, sources, footage, chat
         self.rule, self.length, self.pictures, self.seed = rule, length, pictures, seed
         self.budgets = budgets or [0] * len(sources)
-        self.on_long, self.on_left_out = on_long, on_left_out
+        self.on_long, self.on_bad, self.on_left_out = on_long, on_bad, on_left_out
 
     def within(self, length: int, pictures: int | None) -> "Examples":
         """The same samples, in rows that hold so many tokens and pictures."""
@@ -128,7 +131,9 @@ class Examples:
         for n, number in enumerate(numbers):
             try:
                 layout = self.layout(int(number))
-            except VideoError as error:  # known to the index, which the policy was asked about
+            except VideoError as error:
+                if self.on_bad == "error":
+                    raise BadRow(f"{self.name(int(number))}: {error}") from error
                 self._leave_out(number, error)
             except TooLong as error:
                 if self.on_long == "error":
@@ -170,9 +175,9 @@ class Examples:
             counts, tokens = self._within(sample, counts, tokens)
         if tokens > self.length or sum(counts) > (self.pictures or sum(counts)):
             raise TooLong(
-                f"{tokens} tokens and {sum(counts)} pictures at least, a row holds "
-                f"{self.length} and {self.pictures}: make data.row_tokens larger, or leave such "
-                "rows out with data.on_long=skip"
+                f"{tokens} tokens and {sum(counts)} pictures at least, a row holds {self.length} "
+                f"and {'any number' if self.pictures is None else self.pictures}: make "
+                "data.row_tokens larger, or leave such rows out with data.on_long=skip"
             )
         return Layout(turns, sample.system, frames, tuple(counts), tokens, sum(counts))
 

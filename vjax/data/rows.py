@@ -44,6 +44,8 @@ def open_rows(path: str | Path, cache: str | Path) -> Rows:
         BadFile: no such file, another suffix, or bytes that are not what the suffix says.
     """
     path = Path(path)
+    if path.is_dir():
+        raise BadFile(f"{path}: a folder; name a .json, .jsonl or .parquet file of rows")
     if not path.is_file():
         raise BadFile(f"{path}: no such file")
     suffix = path.suffix.lower()
@@ -162,7 +164,10 @@ def json_array(path: Path) -> Iterator[dict]:
         try:
             skip()
             if text[at : at + 1] != "[":
-                raise BadFile(f"{path}: no array of rows; one object a line is called .jsonl")
+                begins = f"begins with {text[at : at + 20]!r}" if text[at:] else "is empty"
+                raise BadFile(
+                    f"{path}: {begins}, no array of rows; one object a line is called .jsonl"
+                )
             at += 1
             skip()
             while text[at : at + 1] not in ("]", ""):

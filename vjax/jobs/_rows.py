@@ -57,6 +57,9 @@ def make(config: Config, workdir: Path, model: Interface) -> PackedBatches:
         )
     try:
         sources = [_open(config, rows) for rows in data.mixture]
+        for source in sources:
+            if not len(source):
+                raise BadFile(f"{source.path}: no row in it")
         held = _heldout(list(map(len, sources)), config.eval.items_rows)
         parts = [
             Part(len(source), rows.weight, rows.cap, rows.fraction, count)
@@ -88,6 +91,7 @@ def make(config: Config, workdir: Path, model: Interface) -> PackedBatches:
             budgets=[rows.frames for rows in data.mixture],
             seed=config.seed,
             on_long=data.on_long,
+            on_bad=data.on_bad_clip,
             on_left_out=LeftOut(workdir / "left_out.jsonl", mixture, sources),
         )
         return _batches(config, examples, said, model)
@@ -120,17 +124,15 @@ def _heldout(sizes: Sequence[int], count: int) -> list[int]:
 
 def _index(config: Config, sources: Sequence[Samples]) -> tuple[Index, str]:
     """The index of every file that a row names, and a hash of all rows, which are checked so."""
-    paths: set[str] = set()
+    paths: dict[str, str] = {}  # and the first row that names each
     said = hashlib.blake2b(digest_size=16)
     with progress(total=sum(map(len, sources)), desc="rows", unit="row") as bar:
         for source in sources:
             for n in range(len(source)):
                 sample = source[n]
-                paths.update(
-                    os.path.abspath(medium.path)
-                    for medium in sample.media
-                    if not (config.data.stored and is_stored(medium, config.data.clips))
-                )
+                for medium in sample.media:
+                    if not (config.data.stored and is_stored(medium, config.data.clips)):
+                        paths.setdefault(os.path.abspath(medium.path), f"{source.path}:{n}")
                 said.update(repr(sample).encode())
                 bar.update()
     key = json.dumps([str(Path(rows.path).resolve()) for rows in config.data.mixture])
@@ -141,7 +143,15 @@ def _index(config: Config, sources: Sequence[Samples]) -> tuple[Index, str]:
     options = dataclasses.replace(config.index, motion=motion)
     files = [Path(path) for path in sorted(paths)]
     index = open_index(dataclasses.replace(config, index=options), root, files, file)
-    bad = [Drop(str(root / path), error, reason) for path, error, reason in index.bad]
+    bad = [
+        Drop(str(root / path), error, f"{paths[str(root / path)]} shows {reason}")
+        for path, error, reason in index.bad
+    ]
+    if len(bad) == len(files) > 0:
+        raise UserError(
+            f"none of {len(files)} files that rows name can be read; paths are relative to the "
+            f"file of rows, or to its `folder` in data.mixture. The first: {bad[0].reason}"
+        )
     judge(config, {"rows": files}, bad)
     if bad:
         say(f"{len(bad)} of {len(files)} files are bad, their rows are left out")
@@ -184,6 +194,8 @@ def _batches(config: Config, examples: Examples, said: str, model: Interface) ->
     first = mixture.epoch(0)[: data.window]
     sizes = examples.sizes(first)
     sizes = sizes[sizes[:, 0] != LEFT_OUT]
+    if left := len(first) - len(sizes):
+        say(f"{left} of the first {len(first)} samples are not used: see left_out.jsonl")
     if not len(sizes):
         raise UserError(f"none of the first {len(first)} samples can be used; see left_out.jsonl")
     length = data.row_tokens or -(-int(sizes[:, 0].max()) // LENGTH_STEP) * LENGTH_STEP

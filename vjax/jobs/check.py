@@ -65,7 +65,7 @@ def _check_rows(config: Config, workdir: Path, report: Path):
         left.append(_line(examples.name(number), error))
 
     asked = examples.within(examples.length, examples.pictures)
-    asked.on_long, asked.on_left_out = "skip", leave_out
+    asked.on_long, asked.on_bad, asked.on_left_out = "skip", "skip", leave_out
     sizes = KeptSizes(made.plan.sizes.file, len(examples.mixture), asked.sizes)
     with progress(total=len(examples.mixture), desc="measure", unit="row") as bar:
         for start in range(0, len(examples.mixture), WINDOW):
@@ -75,13 +75,19 @@ def _check_rows(config: Config, workdir: Path, report: Path):
     _write(report, lines + left)
     say(
         f"{len(lines) - len(bad)} of {len(lines)} files and {len(examples.mixture) - len(left)} of "
-        f"{len(examples.mixture)} rows are usable; {report} has a line for each other one"
+        f"{len(examples.mixture)} rows are usable; {report} says why others are not"
     )
     judge(config, {"rows": files}, drops)
     _tell(bad + left)
     long = [line["reason"] for line in left if line["error"] == TooLong.__name__]
     if long and config.data.on_long == "error":
         raise UserError(f"{len(long)} rows do not fit; the first: {long[0]}")
+    if len(left) > len(long) and config.data.on_bad_clip == "error":
+        first = next(line for line in left if line["error"] != TooLong.__name__)
+        raise UserError(
+            f"{len(left) - len(long)} rows cannot be shown; the first: {first['path']}: "
+            f"{first['reason']}"
+        )
 
 
 def _check_files(config: Config, function: Callable, calls: Sequence[tuple]) -> list[dict]:
