@@ -130,3 +130,18 @@ def test_rows_that_are_none(row, match):
     with pytest.raises(BadRow, match=match) as caught:
         read(row)
     assert str(caught.value).startswith("rows.json:7: ")
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"), [("vidoe", "video"), ("vdeos", "videos"), ("imges", "images")]
+)
+def test_a_slip_in_a_field_is_named(key, meant):
+    said = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    with pytest.raises(BadRow, match=f"a:3: it has '{key}'; did you mean '{meant}'"):
+        read_row({"messages": said, key: "a.mp4"}, "a:3", ".")
+
+
+@pytest.mark.parametrize("key", ["video_id", "videoid", "image_size", "task", "source", "idx"])
+def test_other_fields_mean_nothing(key):
+    said = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    assert not read_row({"messages": said, key: "x"}, "a:3", ".").media

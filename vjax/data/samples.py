@@ -7,6 +7,8 @@ LLaMA-Factory), OpenAI's content parts, and Parquet files with any of these as c
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ _ROLES = {
     "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
     "system": "system",
 }  # fmt: skip
+_FIELDS = ("video", "videos", "image", "images", "conversations", "messages")
 _PLACE = re.compile(r"<(image|video)>\n?")
 
 
@@ -88,6 +91,9 @@ def read_row(row: Mapping, name: str, folder: str | Path) -> Sample:
 def _read(row: Mapping, name: str, folder: Path) -> Sample:
     if not isinstance(row, Mapping):
         raise BadRow(f"a {type(row).__name__}, no object")
+    for key in row:
+        if meant := _meant(str(key)):
+            raise BadRow(f"it has {key!r}; did you mean {meant!r}?")
     messages = next((row[key] for key in ("conversations", "messages") if row.get(key)), None)
     if not isinstance(messages, Sequence) or isinstance(messages, str):
         raise BadRow(f"neither conversations nor messages among {', '.join(map(str, row))}")
@@ -112,6 +118,14 @@ def _read(row: Mapping, name: str, folder: Path) -> Sample:
         if not turns[-1].answer.strip():
             raise BadRow(f"answer {len(turns)} is empty: there is nothing to learn from it")
     return Sample(str(row.get("id", name)), tuple(turns), system)
+
+
+@functools.lru_cache(1000)
+def _meant(key: str) -> str | None:
+    """The field that a key is a slip of; rows may have others, which mean nothing here."""
+    if key.startswith(_FIELDS):
+        return None
+    return next(iter(difflib.get_close_matches(key, _FIELDS, n=1, cutoff=0.8)), None)
 
 
 def _message(message, number: int, folder: Path) -> tuple[str, list[Part]]:
