@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.data import mixed
 from tests.video.conftest import write_video
 
 CLASSES = {"Closing something": "0", "Something falling like a rock": "1"}
@@ -65,6 +66,14 @@ def make_moments(root, videos=""):
 def other_bytes(name):
     """Bytes in the place of a video, which end as many containers do."""
     return b"\0\xff video " + name.encode() + b"\0\0"
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """The folder of `mixed.write_files`; only to be read."""
+    folder = tmp_path_factory.mktemp("mixed")
+    mixed.write_files(folder)
+    return folder
 
 
 @pytest.fixture

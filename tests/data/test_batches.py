@@ -12,13 +12,6 @@ from vjax.video import errors
 from vjax.video.strategies import Sampling
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mixed")
-    mixed.write_files(folder)
-    return folder
-
-
 @pytest.fixture
 def make(files, tmp_path):
     """make(**options): batches of `mixed.rows`; options of examples and of batches."""

@@ -17,13 +17,6 @@ from vjax.video.read import read_frames
 from vjax.video.strategies import Sampling, choose
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mixed")
-    mixed.write_files(folder)
-    return folder
-
-
 @pytest.fixture
 def make(files, tmp_path):
     """make(rows=None, **options): `mixed.examples`."""
@@ -186,12 +179,12 @@ def test_a_file_that_is_not_in_the_index(make):
         make([asked("<video>?", videos=["other.mp4"])]).layout(0)
 
 
-def test_footage_travels_without_its_children(files):
-    shown = mixed.footage(files)
+def test_footage_travels_without_its_children(make, tmp_path):
+    shown = make().footage
     _ = shown.reader
     other = pickle.loads(pickle.dumps(shown))
     assert other._reader is None
-    frames = other.frames(Medium("video", files / "v2.mp4"))
+    frames = other.frames(Medium("video", tmp_path / "v2.mp4"))
     np.testing.assert_array_equal(other.read(frames, [3]), shown.read(frames, [3]))
 
 

@@ -101,8 +101,9 @@ def choose_buckets(
         if length // parts[0] < SHORTEST or length % parts[0]:
             break
         tables.append(_table(sizes, rows, length, parts))
-    fullest = max(fill(sizes, table) for table in tables)
-    full = [table for table in tables if fill(sizes, table) >= min(FULL, fullest)]
+    fills = [fill(sizes, table) for table in tables]
+    enough = min(FULL, max(fills))
+    full = [table for table, share in zip(tables, fills, strict=True) if share >= enough]
     return min(full, key=lambda table: _cost(sizes, table, attention))
 
 

@@ -20,8 +20,8 @@ from vjax.data.gauge import Gauge, Timed
 from vjax.data.order import Zigzag
 from vjax.data.pipeline import batches
 from vjax.families.spec import VideoSpec
-from vjax.jobs._model import dtype_of
-from vjax.sharding import check_split, make_mesh, place, replicate, shardings, shardings_of
+from vjax.jobs._model import dtype_of, mesh_of
+from vjax.sharding import check_split, place, replicate, shardings, shardings_of
 from vjax.train import loop, optimizer
 from vjax.train.metrics import Metrics
 from vjax.train.step import TrainState, make_step
@@ -54,9 +54,9 @@ def make_tools(
             groups=(*groups, *options.groups),
             b_lr_ratio=config.lora.b_lr_ratio,
         )
-        return tx, lr, make_mesh(**to_dict(config)["mesh"])
     except ValueError as error:
         raise UserError(str(error)) from error
+    return tx, lr, mesh_of(config)
 
 
 def fit(
@@ -85,8 +85,9 @@ def fit(
       The state after the last step, and the run's seconds over all sittings.
     """
     began = time.perf_counter()
-    threads = config.data.read_threads * max(1, config.data.processes)
-    gauge = gauge or Gauge(threads=threads, children=0)
+    processes = max(1, config.data.processes)
+    threads = processes * config.data.read_threads
+    gauge = gauge or Gauge(threads=threads, children=0, processes=processes)
     graphdef, trainable, frozen = parts
     with jax.set_mesh(mesh):
         try:

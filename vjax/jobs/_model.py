@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import re
 from pathlib import Path
 
@@ -104,7 +103,8 @@ def load(config: Config) -> Loaded:
     options = config.model
     if needed := absent(options.attention):
         raise UserError(f"model.attention={options.attention} needs {needed}; auto takes what fits")
-    known = interface(config)
+    known, mesh = interface(config), mesh_of(config)
+    several = mesh if mesh.size > 1 else None  # of one device, what is loaded lies as it comes
     adapters, rest = split_trainable(config.train.trainable)
     if options.path == "random":
         model = VideoLLM(known.spec, rngs=nnx.Rngs(config.seed))
@@ -112,7 +112,7 @@ def load(config: Config) -> Loaded:
         # what stays frozen needs no more digits than the computation has
         frozen = options.dtype if adapters and not rest else "float32"
         spec, dtype = read_spec(known.folder), jnp.dtype(frozen)
-        model = load_weights(known.folder, spec, dtype=dtype, mesh=mesh_of(config))
+        model = load_weights(known.folder, spec, dtype=dtype, mesh=several)
         model = resize_positions(model, known.video.image_size)
     model.tower.attention = model.decoder.attention = options.attention
     model.decoder.context_parallel = options.context_parallel
@@ -139,7 +139,7 @@ def load(config: Config) -> Loaded:
         raise UserError(
             f"train.trainable {config.train.trainable!r} matches no parameter; there are: {there}"
         )
-    if (mesh := mesh_of(config)) is not None:
+    if several is not None:
         trainable, frozen = place(mesh, trainable), place(mesh, frozen)
     return Loaded(known.folder, known.spec, known.video, known.chat, graphdef, trainable, frozen)
 
@@ -204,15 +204,14 @@ def restore(config: Config, workdir: Path, loaded: Loaded) -> CheckpointSet:
     return checkpoints.restore(like={"trainable": loaded.trainable})
 
 
-def mesh_of(config: Config) -> Mesh | None:
-    """The mesh that weights are read into; None for one device.
+def mesh_of(config: Config) -> Mesh:
+    """The mesh of a run.
 
     Raises:
       UserError: more devices than there are.
     """
-    axes = dataclasses.asdict(config.mesh)
     try:
-        return make_mesh(**axes) if math.prod(axes.values()) > 1 else None
+        return make_mesh(**dataclasses.asdict(config.mesh))
     except ValueError as error:
         raise UserError(str(error)) from error
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -139,10 +139,8 @@ def _index(config: Config, sources: Sequence[Samples]) -> tuple[Index, str]:
     name = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
     root = Path(os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else "/")
     file = cache_root() / "index" / f"rows-{name}.parquet"
-    motion = config.index.motion or config.sampling.kind == "motion"
-    options = dataclasses.replace(config.index, motion=motion)
     files = [Path(path) for path in sorted(paths)]
-    index = open_index(dataclasses.replace(config, index=options), root, files, file)
+    index = open_index(config, root, files, file, motion=config.sampling.kind == "motion")
     bad = [
         Drop(str(root / path), error, f"{paths[str(root / path)]} shows {reason}")
         for path, error, reason in index.bad
@@ -248,34 +246,36 @@ def _children(config: Config) -> int:
 
 
 def heldout_loss(
-    config: Config, made: PackedBatches, loaded: Loaded, trainable: nnx.State, mesh: Mesh
-) -> dict:
-    """Mean loss of the answers' tokens in the rows held out; {} where there are none.
+    config: Config, made: PackedBatches, loaded: Loaded, mesh: Mesh
+) -> Callable[[nnx.State], dict]:
+    """trainable -> mean loss of the answers' tokens in the rows held out; {} where there are none.
 
-    Frames are the fixed choice of evaluation.
+    Frames are the fixed choice of evaluation. What is compiled serves every call.
     """
     numbers = made.examples.mixture.heldout
     if not len(numbers):
-        return {}
+        return lambda trainable: {}
     plan = Plan(
         lambda epoch: numbers, made.plan.sizes, made.plan.buckets, window=len(numbers), seed=0
     )
     judged = dataclasses.replace(made, plan=plan, training=False)
-    total, tokens = 0.0, 0.0
-    with jax.set_mesh(mesh):
-        state = place(mesh, (trainable, loaded.frozen))
 
-        @jax.jit
-        def loss(trainable, frozen, batch):
-            model = nnx.merge(loaded.graphdef, trainable, frozen)
-            return token_loss(model, batch, dtype=dtype_of(config), remat=False, key=None)
+    @jax.jit
+    def loss(trainable, frozen, batch):
+        model = nnx.merge(loaded.graphdef, trainable, frozen)
+        return token_loss(model, batch, dtype=dtype_of(config), remat=False, key=None)
 
-        with progress(total=plan.steps(0), desc="held-out rows", unit="batch") as bar:
-            for batch in batches(judged, 0, plan.steps(0), threads=config.data.read_threads):
+    def mean(trainable: nnx.State) -> dict:
+        total, tokens, steps = 0.0, 0.0, plan.steps(0)
+        with jax.set_mesh(mesh), progress(total=steps, desc="held-out rows", unit="batch") as bar:
+            state = place(mesh, (trainable, loaded.frozen))
+            for batch in batches(judged, 0, steps, threads=config.data.read_threads):
                 values = loss(*state, device.put(batch, mesh))
                 total, tokens = total + float(values[0]), tokens + float(values[1])
                 bar.update()
-    return {"loss": total / max(tokens, 1.0), "tokens": tokens, "samples": len(numbers)}
+        return {"loss": total / max(tokens, 1.0), "tokens": tokens, "samples": len(numbers)}
+
+    return mean
 
 
 def told(values: Mapping) -> str:

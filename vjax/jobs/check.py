@@ -11,7 +11,7 @@ from vjax.data.sizes import KeptSizes
 from vjax.jobs._corpus import SHOWN, by_split, check_policy, decoding, judge, real_files
 from vjax.video.decode import cut, timed_frames, with_times
 from vjax.video.errors import VideoError
-from vjax.video.probe import probe, written
+from vjax.video.probe import Source, probe, written
 from vjax.video.store import Drop
 from vjax.video.supervise import Children
 
@@ -128,7 +128,7 @@ def check_file(path: Path, root: Path, options: dict | None) -> dict:
     With options of `decode.cut`, everything is decoded and cut into clips as a run does it.
     """
     source = probe(path, root)
-    found = {"frames": len(source.packet_bytes), "width": source.width, "height": source.height}
+    found = _facts(source)
     if options:
         found["clips"] = sum(1 for _ in cut(source, **options))
     return found
@@ -136,5 +136,9 @@ def check_file(path: Path, root: Path, options: dict | None) -> dict:
 
 def check_frames(path: Path, root: Path) -> dict:
     """`check_file`, with every frame decoded."""
-    found = check_file(path, root, None)
-    return found | {"frames": sum(1 for _ in timed_frames(with_times(probe(path, root))))}
+    source = probe(path, root)
+    return _facts(source) | {"frames": sum(1 for _ in timed_frames(with_times(source)))}
+
+
+def _facts(source: Source) -> dict:
+    return {"frames": len(source.packet_bytes), "width": source.width, "height": source.height}

@@ -128,8 +128,7 @@ def _sources(
 
 def _name(made: PackedBatches, number: int) -> str:
     """FILE:ROW of a sample, and its id where it has one."""
-    source, row = made.examples.mixture.locate(number)
-    name, own = f"{made.examples.sources[source].path}:{row}", made.examples.sample(number).id
+    name, own = made.examples.name(number), made.examples.sample(number).id
     return name if own == name else f"{name} ({own})"
 
 

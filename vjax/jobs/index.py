@@ -56,8 +56,10 @@ def index_file(config: Config, root: Path) -> Path:
     return cache_root() / "index" / f"{root.name}-{name}.parquet"
 
 
-def open_index(config: Config, root: Path, paths: list[Path], file: Path) -> Index:
-    """The index of these files, brought up to date behind a bar."""
+def open_index(
+    config: Config, root: Path, paths: list[Path], file: Path, *, motion: bool = False
+) -> Index:
+    """The index of these files, brought up to date behind a bar; `motion` asks for the curves."""
     with progress(total=len(paths), desc="index", unit="file") as bar:
 
         def seen(done: int, total: int, path: str):
@@ -68,7 +70,7 @@ def open_index(config: Config, root: Path, paths: list[Path], file: Path) -> Ind
                 paths,
                 file,
                 root,
-                motion=config.index.motion,
+                motion=motion or config.index.motion,
                 workers=config.data.workers,
                 deadline=config.data.deadline_s,
                 progress=seen,

@@ -1,7 +1,6 @@
 """Writes the frames that training needs of a folder of videos into shards, to be read at random."""
 
 import contextlib
-import dataclasses
 import hashlib
 import importlib.util
 import threading
@@ -39,10 +38,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
         raise UserError("no blank frames are stored: data.on_bad_clip=skip")
     settings, start = settings_of(config), time.monotonic()
     root, paths, _ = real_files(config)
-    wanted = dataclasses.replace(config.index, motion=settings.motion)
-    index = open_index(
-        dataclasses.replace(config, index=wanted), root, paths, index_file(config, root)
-    )
+    index = open_index(config, root, paths, index_file(config, root), motion=settings.motion)
     _check_bad(config, index.bad, len(index))
     directory = directory_of(config, root).absolute()
     with alone(directory / "store"):

@@ -95,13 +95,13 @@ def _on_rows(config: Config, workdir: Path, loaded: _model.Loaded, tools: tuple,
     """Supervised tuning on data.mixture, judged by the loss on the rows held out."""
     made = _rows.make(config, workdir, loaded)
     clock.phase("plan")
-    mesh = tools[-1]
+    heldout_loss = _rows.heldout_loss(config, made, loaded, tools[-1])
     try:
         file = workdir / "eval" / "rows-before.json"
         if file.exists():
             before = json.loads(file.read_text())
         else:
-            before = _rows.heldout_loss(config, made, loaded, loaded.trainable, mesh)
+            before = heldout_loss(loaded.trainable)
             with written_whole(file) as partial:
                 partial.write_text(json.dumps(before))
         clock.phase("evaluate before")
@@ -111,7 +111,7 @@ def _on_rows(config: Config, workdir: Path, loaded: _model.Loaded, tools: tuple,
             config, workdir, made, loaded.parts, loaded.video, *tools, shapes=shapes, gauge=gauge
         )
         clock.phase("train")
-        after = _rows.heldout_loss(config, made, loaded, state.trainable, mesh)
+        after = heldout_loss(state.trainable)
         clock.phase("evaluate after")
     except (BadRow, VideoError) as error:
         raise UserError(f"data.mixture: {error}; the same command goes on from there") from error
