@@ -18,7 +18,8 @@ import tokenizers
 from vjax.families.fields import read_json
 from vjax.families.spec import NO_TOKEN, ModelSpec
 from vjax.prompts import tokenizer as tokenizer_lib
-from vjax.prompts.media import Media, Picture, Squares
+from vjax.prompts.media import Media, Squares
+from vjax.prompts.pixels import Laid, Picture
 from vjax.prompts.positions import IMAGE, TEXT, VIDEO, mrope_positions
 from vjax.prompts.prompt import Prompt
 
@@ -140,7 +141,7 @@ class Chat:
         """
         turns, pictures = _shown(turns)
         laid = self.media.lay(pictures)
-        text, spans = self._laid_out(turns, system)
+        text, spans = self._laid_out(turns, system, pictures, laid)
         found = self._tokenised(text)
         reply = self.candidate(turns[-1].answer) if with_answer else []
         tokens = np.array([*found.ids, *reply])
@@ -149,16 +150,16 @@ class Chat:
             at, stop = np.array(found.offsets).T
             for a, b in spans:
                 answer[: len(at)] |= (a < stop) & (at < b)
-        images = tuple(image for _, frames in pictures for image in frames)
-        return self._expanded(tokens, answer, images, pictures, laid)
+        return self._expanded(tokens, answer, pictures, laid)
 
     def length(self, turns: Prompt | Sequence[Prompt], *, system: str = "") -> int:
         """Tokens that `encode` makes of it, counted without laying them out; raises as `encode`."""
         turns, pictures = _shown(turns)
-        text, _ = self._laid_out(turns, system)
+        laid = self.media.lay(pictures)
+        text, _ = self._laid_out(turns, system, pictures, laid)
         ids = self._ids(text)
-        self._check_places([i for i in ids if i in self.placeholders], pictures)
-        extra = sum(one.tokens - 1 for one in self.media.lay(pictures))
+        self._check_places([i for i in ids if i in self.placeholders], pictures, laid)
+        extra = sum(block.tokens - 1 for one in laid for block in one.blocks or (one,))
         return len(ids) + extra + len(self.candidate(turns[-1].answer))
 
     def arguments(self, turns: Prompt | Sequence[Prompt]) -> dict[str, np.ndarray]:
@@ -174,7 +175,9 @@ class Chat:
         given = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
         return given | self.media.arguments(pictures)
 
-    def _laid_out(self, turns: list[Prompt], system: str) -> tuple[str, list[tuple[int, int]]]:
+    def _laid_out(
+        self, turns: list[Prompt], system: str, pictures: Sequence[Picture], laid: Sequence[Laid]
+    ) -> tuple[str, list[tuple[int, int]]]:
         """The conversation up to its last answer, and where earlier answers and their ends stand.
 
         The template is given marks in their place: an answer may occur elsewhere in its text.
@@ -187,7 +190,8 @@ class Chat:
             if n + 1 < len(turns):
                 mark = MARK + chr(MARK_0 + n)
                 messages.append({"role": "assistant", "content": self._said(mark)})
-        text, *rest = self._render(messages, add_generation_prompt=True).split(MARK)
+        text = self._render(messages, add_generation_prompt=True)
+        text, *rest = self._written(text, pictures, laid).split(MARK)
         if [part[:1] for part in rest] != [chr(MARK_0 + n) for n in range(len(turns) - 1)]:
             raise ValueError("the chat template drops, repeats or changes earlier answers")
         spans = []
@@ -198,11 +202,28 @@ class Chat:
             spans.append((start, start + len(turn.answer) + len(closes)))
         return text, spans
 
-    def _expanded(self, ids, answer, images, pictures, laid) -> Encoded:
+    def _written(self, text: str, pictures: Sequence[Picture], laid: Sequence[Laid]) -> str:
+        """With the texts of pictures that have some in the place of what the template shows."""
+        if not any(one.text for one in laid):
+            return text
+        parts, at = [], 0
+        for picture, one in zip(pictures, laid, strict=True):
+            token = self.media.kinds[picture.kind].token
+            shown = one.instead_of or self.tokenizer.id_to_token(token)
+            start = text.find(shown, at)
+            if start < 0:
+                raise ValueError(f"the chat template does not show a {picture.kind} as {shown!r}")
+            parts += [text[at:start], one.text or shown]
+            at = start + len(shown)
+        return "".join([*parts, text[at:]])
+
+    def _expanded(self, ids, answer, pictures, laid) -> Encoded:
         """Every placeholder repeated as often as its picture has tokens."""
+        images = tuple(image for picture in pictures for image in picture.frames)
         here = np.isin(ids, [*self.placeholders])
         at = np.flatnonzero(here)
-        self._check_places(ids[at].tolist(), pictures)
+        self._check_places(ids[at].tolist(), pictures, laid)
+        laid = [block for one in laid for block in one.blocks or (one,)]
         copies = np.ones(len(ids), int)
         copies[at] = [one.tokens for one in laid]
         tokens = np.repeat(ids, copies)
@@ -225,9 +246,11 @@ class Chat:
             tokens.astype(np.int32), np.repeat(answer, copies).astype(bool), images, vision, rope
         )
 
-    def _check_places(self, found: list[int], pictures: Sequence[Picture]):
+    def _check_places(self, found: list[int], pictures: Sequence[Picture], laid: Sequence[Laid]):
         """That the placeholders found are those of the pictures."""
-        want = [self.media.kinds[kind].token for kind, _ in pictures]
+        want = []
+        for picture, one in zip(pictures, laid, strict=True):
+            want += [self.media.kinds[picture.kind].token] * (len(one.blocks) or 1)
         if found != want:
             raise ValueError(
                 f"the chat template shows pictures as tokens {found}, the prompt has {want}: "
@@ -343,13 +366,14 @@ class Chat:
 def _shown(turns: Prompt | Sequence[Prompt]) -> tuple[list[Prompt], list[Picture]]:
     """The turns as a list, and everything that they show, in order."""
     turns = [turns] if isinstance(turns, Prompt) else list(turns)
-    pictures = [
-        # the value of a `video` is a tuple of positions
-        (kind, tuple(turn.images[n] for n in (value if kind == "video" else (value,))))
-        for turn in turns
-        for kind, value in turn.parts
-        if kind != "text"
-    ]
+    pictures = []
+    for turn in turns:
+        for kind, value in turn.parts:
+            if kind != "text":
+                # the value of a `video` is a tuple of positions
+                at = value if kind == "video" else (value,)
+                times = tuple(turn.times[n] for n in at) if turn.times else ()
+                pictures.append(Picture(kind, tuple(turn.images[n] for n in at), times))
     return turns, pictures
 
 

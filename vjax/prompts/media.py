@@ -10,9 +10,7 @@ from einops import rearrange
 
 from vjax.families import family_of
 from vjax.families.spec import ModelSpec, Placeholder, TowerSpec
-from vjax.prompts.pixels import Laid, Pixels, normalised, to_model_size
-
-Picture = tuple[str, tuple[np.ndarray, ...]]  # kind of a prompt's part, and its frames
+from vjax.prompts.pixels import Laid, Picture, Pixels, normalised, to_model_size
 
 
 class Media(Protocol):
@@ -65,7 +63,7 @@ class Squares:
         vision = self.vision
         if not self.theirs:
             raise ValueError("pictures of one size are no arguments of this reference class")
-        squares = [to_model_size(f, vision.image_size) for _, frames in pictures for f in frames]
+        squares = [to_model_size(f, vision.image_size) for one in pictures for f in one.frames]
         if not squares:
             return {}
         x = normalised(np.stack(squares), vision.mean, vision.std)
@@ -95,15 +93,13 @@ class Native:
         return cls(kinds, pixels)
 
     def lay(self, pictures: Sequence[Picture]) -> list[Laid]:
-        kinds = [kind for kind, _ in pictures]
-        return [
-            self.pixels[kind].lay(frames, alone=kinds.count(kind) == 1) for kind, frames in pictures
-        ]
+        kinds = [one.kind for one in pictures]
+        return [self.pixels[p.kind].lay(p, alone=kinds.count(p.kind) == 1) for p in pictures]
 
     def arguments(self, pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
         for kind, rule in self.pixels.items():
-            mine = [frames for of, frames in pictures if of == kind]
+            mine = [one for one in pictures if one.kind == kind]
             if mine:
                 found |= rule.arguments(mine)
         return found

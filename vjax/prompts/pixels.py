@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,28 @@ IMAGE_FILE, VIDEO_FILE = "preprocessor_config.json", "video_preprocessor_config.
 PROCESSOR_FILE = "processor_config.json"
 
 
+UNTIMED_FPS = 24  # of frames that nobody gives times, as transformers takes them
+
+
+class Picture(NamedTuple):
+    """An image, or the frames of a video, of one size.
+
+    Attributes:
+      kind: of a prompt's part.
+      frames: uint8 [H, W, 3] each.
+      times: seconds of each; () where nobody says.
+    """
+
+    kind: str
+    frames: tuple[np.ndarray, ...]
+    times: tuple[float, ...] = ()
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """float64 [frames]; at 24 a second where nobody says."""
+        return np.array(self.times or np.arange(len(self.frames)) / UNTIMED_FPS, np.float64)
+
+
 @dataclasses.dataclass(frozen=True)
 class Laid:
     """What one picture or video becomes.
@@ -22,21 +44,28 @@ class Laid:
       tokens: how many, a newline included.
       grid: (t, h, w) in patches, where positions follow it.
       newline: the last of them is the model's newline, and no part of the picture.
+      blocks: of a video that stands in several places, such as one for each of its times: each with
+        what is said above.
+      text: that is written for it then, with its placeholder once a block.
+      instead_of: what the template shows, that `text` takes the place of; the placeholder if "".
     """
 
     tokens: int
     grid: tuple[int, int, int] = (1, 1, 1)
     newline: bool = False
+    blocks: tuple["Laid", ...] = ()
+    text: str = ""
+    instead_of: str = ""
 
 
 class Pixels(Protocol):
     """How a family's processor takes images, or videos; a module of prompts/processors has
     `from_folder(folder, spec, *, video)`, which reads one from a checkpoint folder."""
 
-    def lay(self, frames: Sequence[np.ndarray], *, alone: bool) -> Laid:
+    def lay(self, picture: Picture, *, alone: bool) -> Laid:
         """What an image, one frame, or a video becomes; `alone`: the only one of its kind."""
 
-    def arguments(self, pictures: Sequence[Sequence[np.ndarray]]) -> dict[str, np.ndarray]:
+    def arguments(self, pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
         """Images or videos as the reference class's forward takes them (float32, normalised)."""
 
 

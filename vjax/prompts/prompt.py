@@ -20,6 +20,7 @@ class Prompt:
         answer: the right answer.
         candidates: every answer for likelihood scoring; empty means free text only.
         options: texts of a multiple-choice question, in the order of its letters.
+        times: seconds of each image in its video; () where nobody says.
     """
 
     parts: tuple[tuple[str, int | str | tuple[int, ...]], ...]
@@ -27,3 +28,4 @@ class Prompt:
     answer: str
     candidates: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    times: tuple[float, ...] = ()

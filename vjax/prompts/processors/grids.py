@@ -12,7 +12,7 @@ import numpy as np
 from einops import rearrange
 
 from vjax.families.spec import ModelSpec, TowerSpec
-from vjax.prompts.pixels import Laid, bicubic, normalised, settings
+from vjax.prompts.pixels import Laid, Picture, bicubic, normalised, settings
 
 MOST_LONG = 200  # sides to one, beyond which a picture is refused
 # (least, most) pixels where a folder says nothing: those of the reference classes
@@ -107,15 +107,15 @@ class GridPixels:
         )  # fmt: skip
         return patches, grid
 
-    def lay(self, frames: Sequence[np.ndarray], *, alone: bool = True) -> Laid:
+    def lay(self, picture: Picture, *, alone: bool = True) -> Laid:
         """See `vjax.prompts.pixels.Pixels`."""
-        h, w = (side // self.patch for side in self.size(*frames[0].shape[:2]))
-        t = math.ceil(len(frames) / self.temporal)
+        h, w = (side // self.patch for side in self.size(*picture.frames[0].shape[:2]))
+        t = math.ceil(len(picture.frames) / self.temporal)
         return Laid(t * h * w // self.merge**2, (t, h, w))
 
-    def arguments(self, pictures: Sequence[Sequence[np.ndarray]]) -> dict[str, np.ndarray]:
+    def arguments(self, pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
         """Images or videos as the reference class's forward takes them: patches and grids."""
-        patches, grids = zip(*(self(frames) for frames in pictures), strict=True)
+        patches, grids = zip(*(self(one.frames) for one in pictures), strict=True)
         x = rearrange(
             np.concatenate(patches), "s (t y x c) -> s (c t y x)",
             t=self.temporal, y=self.patch, x=self.patch,

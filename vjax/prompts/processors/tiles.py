@@ -12,7 +12,7 @@ import numpy as np
 from einops import rearrange
 
 from vjax.families.spec import ModelSpec, TilesSpec
-from vjax.prompts.pixels import Laid, bicubic, normalised, padded, settings
+from vjax.prompts.pixels import Laid, Picture, bicubic, normalised, padded, settings
 from vjax.prompts.tiles import best_size, tile_tokens
 
 
@@ -79,35 +79,36 @@ class TilePixels:
         tiles = rearrange(x, "(a y) (b x) c -> (a b) y x c", y=S, x=S)
         return normalised(np.stack([bicubic(image, S, S), *tiles]), self.mean, self.std)
 
-    def lay(self, frames: Sequence[np.ndarray], *, alone: bool) -> Laid:
+    def lay(self, picture: Picture, *, alone: bool) -> Laid:
         """See `vjax.prompts.pixels.Pixels`."""
         if self.video:
-            return Laid(len(frames) * self.frame_side**2 + 1, newline=True)
+            return Laid(len(picture.frames) * self.frame_side**2 + 1, newline=True)
         if not alone:  # an image among others is not cut into tiles
             return Laid(self.still_side**2 + 1, newline=True)
-        height, width, _ = frames[0].shape
+        height, width, _ = picture.frames[0].shape
         index, _ = tile_tokens(height, width, self.tiles, self.side, self.still_side)
         return Laid(len(index))
 
-    def arguments(self, pictures: Sequence[Sequence[np.ndarray]]) -> dict[str, np.ndarray]:
+    def arguments(self, pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
         """Images or videos as the reference class's forward takes them; tiles padded to the most.
 
         Raises:
           ValueError: videos of different lengths, which that class does not take together.
         """
         if self.video:
-            lengths = [len(frames) for frames in pictures]
+            lengths = [len(one.frames) for one in pictures]
             if len(set(lengths)) > 1:
                 raise ValueError(f"videos of {lengths} frames together: as many of each are taken")
-            x = np.stack([self.frames(frames) for frames in pictures])
+            x = np.stack([self.frames(one.frames) for one in pictures])
             return {"pixel_values_videos": rearrange(x, "v f h w c -> v f c h w")}
-        stills = [self.still(image, alone=len(pictures) == 1) for (image,) in pictures]
+        images = [one.frames[0] for one in pictures]
+        stills = [self.still(image, alone=len(images) == 1) for image in images]
         x = np.zeros((len(stills), max(map(len, stills)), self.side, self.side, 3), np.float32)
         for row, still in zip(x, stills, strict=True):
             row[: len(still)] = still
         return {
             "pixel_values": rearrange(x, "v t h w c -> v t c h w"),
-            "image_sizes": np.array([image.shape[:2] for (image,) in pictures]),
+            "image_sizes": np.array([image.shape[:2] for image in images]),
             "batch_num_images": np.array([len(pictures)]),
         }
 
