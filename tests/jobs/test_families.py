@@ -16,7 +16,8 @@ from vjax.interop import load_weights
 from vjax.interop.variables import by_path
 from vjax.jobs import _model
 from vjax.prompts import Prompt
-from vjax.prompts.pixels import GridPixels, TilePixels
+from vjax.prompts.processors.grids import GridPixels
+from vjax.prompts.processors.tiles import TilePixels
 from vjax.train.metrics import read_metrics
 
 torch = pytest.importorskip("torch")

@@ -7,7 +7,7 @@ import pytest
 from einops import rearrange
 
 from vjax.families.spec import TowerSpec
-from vjax.prompts.pixels import GridPixels
+from vjax.prompts.processors.grids import GridPixels
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SPEC = TowerSpec(

@@ -9,7 +9,7 @@ from vjax.families import spec_of
 from vjax.prompts import Prompt
 from vjax.prompts.chat import Chat
 from vjax.prompts.media import Native, Squares
-from vjax.prompts.pixels import TilePixels
+from vjax.prompts.processors.tiles import TilePixels
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -44,6 +44,7 @@ def spec(config: dict) -> ModelSpec:
             tuple((h, w) for h, w in config["image_grid_pinpoints"]),
             int(aspect.removeprefix(ASPECT)),
         ),
+        pictures="tiles",
     )
 
 

@@ -97,6 +97,7 @@ def spec(config: dict) -> ModelSpec:
         frame_token_id=config.get("vision_start_token_id", NO_TOKEN),
         end_token_id=end,
         pad_token_id=pad,
+        pictures="grids",
     )
 
 

@@ -162,6 +162,11 @@ class ModelSpec:
     """A Video-LLM: tower, projector, decoder and the token ids that tie them together.
 
     A language model alone has neither tower nor projector; ids that it lacks are NO_TOKEN.
+
+    Attributes:
+      pictures: how its own processor cuts images and videos (the module of that name in
+        prompts/processors) and its reference class takes them (in interop/arguments): `squares` of
+        the tower's size, which only the latter knows; `tiles` of it; `grids` of patches.
     """
 
     family: str
@@ -174,6 +179,7 @@ class ModelSpec:
     pad_token_id: int
     video_token_id: int = NO_TOKEN
     tiles: TilesSpec | None = None
+    pictures: str = "squares"
 
     @property
     def frame_side(self) -> int:

@@ -67,7 +67,7 @@ def load(
         known = ", ".join(sorted(p.name for p in PRESETS.iterdir()))
         raise UserError(f"{path}: no checkpoint folder, no GGUF file and no preset ({known})")
     spec = read_spec(folder)
-    native = spec.vision is None or spec.vision.position == "rope2d" or spec.tiles is not None
+    native = spec.vision is None or spec.pictures != "squares"
     media = Native.from_folder(folder, spec) if native else Squares.of(spec)
     try:
         chat = Chat.from_folder(folder, spec, media, position_rule=position_rule)

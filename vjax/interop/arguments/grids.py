@@ -1,0 +1,66 @@
+"""Images and videos of any size, as Qwen2VLForConditionalGeneration takes them.
+
+pixel_values and pixel_values_videos [patches, C t h w], image_grid_thw and video_grid_thw [V, 3];
+mm_token_type_ids [B, T], which the ids give where absent; position_ids [3, B, T], by rule `hf5`
+where absent, as there.
+"""
+
+import numpy as np
+from einops import rearrange
+
+from vjax.families.spec import ModelSpec
+from vjax.interop.arguments.slots import slots
+from vjax.models.vit import patch_grid
+from vjax.prompts.positions import mrope_positions
+
+NAMES = (
+    "pixel_values", "pixel_values_videos", "image_grid_thw", "video_grid_thw", "mm_token_type_ids",
+    "position_ids",
+)  # fmt: skip
+
+
+def take(spec: ModelSpec, ids: np.ndarray, mask: np.ndarray, given: dict) -> dict:
+    """All are packed into one row of patches, frame by frame."""
+    vision, no_grid = spec.vision, np.zeros((0, 3), np.int64)
+    width = 3 * vision.temporal_patch * vision.patch_size**2
+    pixels = [given.pop(k, np.zeros((0, width))) for k in ("pixel_values", "pixel_values_videos")]
+    grids = [given.pop(k, no_grid) for k in ("image_grid_thw", "video_grid_thw")]
+    for name, values, of in zip(("image", "video"), pixels, grids, strict=True):
+        if len(values) != of.prod(-1).sum():
+            raise ValueError(f"{len(values)} patches of pixels for {name} grids {of.tolist()}")
+    block = vision.merge**2
+    tokens = {spec.image_token_id: len(pixels[0]), spec.video_token_id: len(pixels[1])}
+    index = slots(ids, {token: n // block for token, n in tokens.items()})
+    kinds = np.where(ids == spec.image_token_id, 1, np.where(ids == spec.video_token_id, 2, 0))
+    types = given.pop("mm_token_type_ids", kinds)
+    rope = given.pop("position_ids", None)
+    batch = {"vision_index": index}
+    if rope is None and (len(grids[0]) or len(grids[1])):
+        rope = _rope(vision.merge, types, mask, grids)
+    if rope is not None:
+        batch["rope_positions"] = rearrange(rope, "three b t -> b t three").astype(np.int32)
+    frames = [(h, w) for of in grids for t, h, w in of.tolist() for _ in range(t)]
+    if not frames:  # a model without images still has a block of patches in its buffer
+        frames, pixels = [(vision.merge, vision.merge)], [np.zeros((block, width))]
+    patches = rearrange(
+        np.concatenate(pixels), "s (c t y x) -> s (t y x c)",
+        c=3, t=vision.temporal_patch, y=vision.patch_size,
+    )  # fmt: skip
+    sizes = [h * w for h, w in frames]
+    return batch | {
+        "patches": patches.astype(np.float32),
+        "patch_hw": np.concatenate([patch_grid(h, w, vision.merge) for h, w in frames]),
+        "patch_segments": np.repeat(np.arange(1, len(frames) + 1, dtype=np.int32), sizes),
+    }
+
+
+def _rope(merge: int, types: np.ndarray, mask: np.ndarray, grids: list[np.ndarray]) -> np.ndarray:
+    """[3, B, T] as transformers 5 numbers it: padding is skipped and stands at 0."""
+    left = {1: iter(grids[0].tolist()), 2: iter(grids[1].tolist())}
+    rope = np.zeros((3, *types.shape), np.int32)
+    for row, (of, real) in enumerate(zip(types, mask > 0, strict=True)):
+        of = of[real]
+        runs = of[np.flatnonzero(np.diff(of, prepend=0) != 0)]
+        mine = [next(left[kind]) for kind in runs.tolist() if kind]
+        rope[:, row, real] = mrope_positions(of, mine, merge=merge, rule="hf5").T
+    return rope

@@ -1,0 +1,1 @@
+"""How families' own processors cut pictures: the module that `ModelSpec.pictures` names."""

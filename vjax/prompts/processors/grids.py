@@ -1,0 +1,130 @@
+"""Pictures of any size to patches, as many as their size asks for.
+
+Reference: transformers' Qwen2VLImageProcessor and Qwen2VLVideoProcessor.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from einops import rearrange
+
+from vjax.families.spec import ModelSpec, TowerSpec
+from vjax.prompts.pixels import Laid, bicubic, normalised, settings
+
+MOST_LONG = 200  # sides to one, beyond which a picture is refused
+# (least, most) pixels where a folder says nothing: those of the reference classes
+IMAGE_PIXELS = (56 * 56, 28 * 28 * 1280)
+VIDEO_PIXELS = (128 * 28 * 28, 28 * 28 * 768)
+
+
+@dataclasses.dataclass(frozen=True)
+class GridPixels:
+    """How pictures become patches.
+
+    Attributes:
+      patch: side of a patch in pixels; temporal: frames it spans.
+      merge: side of the blocks of patches that follow each other.
+      least, most: pixels of a frame after resizing.
+      mean, std: of RGB in 0 ... 1.
+      video: whether it is videos that they are cut from.
+    """
+
+    patch: int
+    temporal: int
+    merge: int
+    least: int
+    most: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    video: bool = False
+
+    @classmethod
+    def from_folder(cls, folder: str | Path, spec: TowerSpec, *, video: bool) -> "GridPixels":
+        """What a checkpoint folder says of images or videos.
+
+        Raises:
+          ValueError: settings that are not read.
+        """
+        given = settings(folder, video=video)
+        size = given.get("size") or {}
+        least, most = VIDEO_PIXELS if video else IMAGE_PIXELS
+        return cls(
+            patch=given.get("patch_size", spec.patch_size),
+            temporal=given.get("temporal_patch_size", spec.temporal_patch),
+            merge=given.get("merge_size", spec.merge),
+            least=given.get("min_pixels", size.get("shortest_edge", least)),
+            most=given.get("max_pixels", size.get("longest_edge", most)),
+            mean=tuple(given.get("image_mean", spec.mean)),
+            std=tuple(given.get("image_std", spec.std)),
+            video=video,
+        )
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Sides in pixels: whole blocks, as near the picture's shape as `least` and `most` allow.
+
+        Raises:
+          ValueError: a picture too long for its width.
+        """
+        if max(height, width) > MOST_LONG * min(height, width):
+            raise ValueError(
+                f"a picture of {height} x {width}: one side is over 200 times the other"
+            )
+        block = self.patch * self.merge
+        h, w = (round(side / block) * block for side in (height, width))
+        if h * w > self.most:
+            shrink = math.sqrt(height * width / self.most)
+            h, w = (max(block, math.floor(s / shrink / block) * block) for s in (height, width))
+        elif h * w < self.least:
+            grow = math.sqrt(self.least / (height * width))
+            h, w = (math.ceil(side * grow / block) * block for side in (height, width))
+        return h, w
+
+    def resized(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        """uint8 [F, H, W, 3] -> uint8 [F, h, w, 3] of `size` (Pillow bicubic)."""
+        h, w = self.size(*frames[0].shape[:2])
+        return np.stack([bicubic(frame, h, w) for frame in frames])
+
+    def __call__(self, frames: Sequence[np.ndarray]) -> tuple[np.ndarray, tuple[int, int, int]]:
+        """A video, or an image as its one frame.
+
+        Args:
+          frames: uint8 [H, W, 3] each; the last is repeated up to whole patches.
+
+        Returns:
+          Normalised patches, float32 [t * h * w, C], each (frame, row, column, channel); and the
+          grid (t, h, w) in patches.
+        """
+        x = self.resized(frames)
+        x = np.concatenate([x, np.repeat(x[-1:], -len(x) % self.temporal, axis=0)])
+        x = normalised(x, self.mean, self.std)
+        grid = (len(x) // self.temporal, x.shape[1] // self.patch, x.shape[2] // self.patch)
+        patches = rearrange(
+            x, "(t f) (h a y) (w b x) c -> (t h w a b) (f y x c)",
+            f=self.temporal, a=self.merge, b=self.merge, y=self.patch, x=self.patch,
+        )  # fmt: skip
+        return patches, grid
+
+    def lay(self, frames: Sequence[np.ndarray], *, alone: bool = True) -> Laid:
+        """See `vjax.prompts.pixels.Pixels`."""
+        h, w = (side // self.patch for side in self.size(*frames[0].shape[:2]))
+        t = math.ceil(len(frames) / self.temporal)
+        return Laid(t * h * w // self.merge**2, (t, h, w))
+
+    def arguments(self, pictures: Sequence[Sequence[np.ndarray]]) -> dict[str, np.ndarray]:
+        """Images or videos as the reference class's forward takes them: patches and grids."""
+        patches, grids = zip(*(self(frames) for frames in pictures), strict=True)
+        x = rearrange(
+            np.concatenate(patches), "s (t y x c) -> s (c t y x)",
+            t=self.temporal, y=self.patch, x=self.patch,
+        )  # fmt: skip
+        if self.video:
+            return {"pixel_values_videos": x, "video_grid_thw": np.array(grids)}
+        return {"pixel_values": x, "image_grid_thw": np.array(grids)}
+
+
+def from_folder(folder: str | Path, spec: ModelSpec, *, video: bool) -> GridPixels:
+    """See `GridPixels.from_folder`."""
+    return GridPixels.from_folder(folder, spec.vision, video=video)
