@@ -9,7 +9,7 @@ import re
 import numpy as np
 
 from vjax.families.fields import check_known
-from vjax.families.spec import ModelSpec, Placeholder, ProjectorSpec, TowerSpec
+from vjax.families.spec import ModelSpec, Placeholder, ProjectorSpec
 from vjax.families.text import (
     decoder_config,
     decoder_spec,
@@ -18,12 +18,12 @@ from vjax.families.text import (
     end_and_pad,
     linear,
 )
+from vjax.families.vision import tower_config, tower_spec, tower_weights
 
 # what the modules here compute; a config that asks for something else is refused
 # (part, key, the value where the key is absent, the value that is read)
 REQUIRED = (
     ("vision_config", "model_type", None, "siglip_vision_model"),
-    ("vision_config", "num_channels", 3, 3),
     ("", "vision_feature_select_strategy", "default", "full"),
     ("", "multimodal_projector_bias", True, True),
 )
@@ -31,10 +31,6 @@ TOP = (
     "vision_config", "text_config", "image_token_index", "image_token_id", "image_seq_length",
     "projector_hidden_act", "multimodal_projector_bias", "tie_word_embeddings", "ignore_index",
     "vision_feature_layer", "vision_feature_select_strategy", "frame_token_id",
-)  # fmt: skip
-VISION = (
-    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "image_size",
-    "patch_size", "num_channels", "hidden_act", "layer_norm_eps", "vision_use_head",
 )  # fmt: skip
 
 
@@ -73,7 +69,6 @@ def read(
             )
     vision, text = config["vision_config"], config["text_config"]
     check_known(config, (*TOP, *fields))
-    check_known(vision, VISION, "vision_config.")
     tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
     select_layer = config.get("vision_feature_layer", layer)
     if not isinstance(select_layer, int):
@@ -83,17 +78,7 @@ def read(
     end, pad = end_and_pad(text)
     return ModelSpec(
         family=family,
-        vision=TowerSpec(
-            width=vision["hidden_size"],
-            layers=vision["num_hidden_layers"],
-            heads=vision["num_attention_heads"],
-            ffn=vision["intermediate_size"],
-            image_size=vision["image_size"],
-            patch_size=vision["patch_size"],
-            act=vision.get("hidden_act", "gelu_pytorch_tanh"),
-            norm_eps=vision.get("layer_norm_eps", 1e-6),
-            select_layer=select_layer,
-        ),
+        vision=tower_spec(vision, select_layer=select_layer),
         projector=ProjectorSpec(kind="mlp2", act=config.get("projector_hidden_act", "gelu")),
         text=decoder_spec(text, tied=bool(tied), where="text_config."),
         image_token_id=config.get("image_token_id", config.get("image_token_index")),
@@ -117,19 +102,7 @@ def config_json(spec: ModelSpec) -> dict:
         "tie_word_embeddings": text.tied,
         "vision_feature_layer": vision.select_layer,
         "vision_feature_select_strategy": "full",
-        "vision_config": {
-            "model_type": "siglip_vision_model",
-            "hidden_size": vision.width,
-            "num_hidden_layers": vision.layers,
-            "num_attention_heads": vision.heads,
-            "intermediate_size": vision.ffn,
-            "image_size": vision.image_size,
-            "patch_size": vision.patch_size,
-            "num_channels": 3,
-            "hidden_act": vision.act,
-            "layer_norm_eps": vision.norm_eps,
-            "vision_use_head": False,
-        },
+        "vision_config": tower_config(vision),
         "text_config": decoder_config(text)
         | {
             "bos_token_id": None,
@@ -150,20 +123,7 @@ def weight_map(spec: ModelSpec) -> dict[str, tuple[str, str]]:
     `{}` in a name stands for the layer; such entries stack over layers. Layouts: `same`, `linear`
     (torch [out, in], ours [in, out]), `conv` (torch [D, C, h, w], ours [h*w*C, D]).
     """
-    tower = "model.vision_tower"
-    names: dict[str, tuple[str, str]] = {
-        "tower/patch/kernel": (f"{tower}.embeddings.patch_embedding.weight", "conv"),
-        "tower/patch/bias": (f"{tower}.embeddings.patch_embedding.bias", "same"),
-        "tower/position": (f"{tower}.embeddings.position_embedding.weight", "same"),
-    }
-    layer = f"{tower}.encoder.layers.{{}}"
-    for ours, theirs in (("q", "q_proj"), ("k", "k_proj"), ("v", "v_proj"), ("o", "out_proj")):
-        linear(names, f"tower/layers/attn/{ours}", f"{layer}.self_attn.{theirs}", bias=True)
-    for ours in ("fc1", "fc2"):
-        linear(names, f"tower/layers/mlp/{ours}", f"{layer}.mlp.{ours}", bias=True)
-    for ours, theirs in (("norm1", "layer_norm1"), ("norm2", "layer_norm2")):
-        names[f"tower/layers/{ours}/scale"] = (f"{layer}.{theirs}.weight", "same")
-        names[f"tower/layers/{ours}/bias"] = (f"{layer}.{theirs}.bias", "same")
+    names = tower_weights(spec.vision, "model.vision_tower")
     linear(names, "projector/fc1", "model.multi_modal_projector.linear_1", bias=True)
     linear(names, "projector/fc2", "model.multi_modal_projector.linear_2", bias=True)
     return names | decoder_weights(spec.text, "model.language_model")

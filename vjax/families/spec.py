@@ -24,7 +24,11 @@ class TowerSpec:
       merge: side of the blocks of patches that lie together in the order of patches.
       fused_qkv: one linear layer for queries, keys and values.
       patch_bias: of the patch embedding.
+      class_token: a learned vector goes before the patches of each image, with a row of the table
+        of its own (CLIP, arXiv 2103.00020); `keep_class`: it is among the features.
+      pre_norm, post_norm: a LayerNorm before the first block; after the last.
       mean, std: of RGB in 0 ... 1, which pixels are normalised by.
+      model_type: the transformers class that it equals, where the tower has a config of its own.
     """
 
     width: int
@@ -42,13 +46,23 @@ class TowerSpec:
     merge: int = 1
     fused_qkv: bool = False
     patch_bias: bool = True
+    class_token: bool = False
+    keep_class: bool = False
+    pre_norm: bool = False
+    post_norm: bool = False
     mean: tuple[float, float, float] = HALF
     std: tuple[float, float, float] = HALF
+    model_type: str = "siglip_vision_model"
 
     @property
     def patches(self) -> int:
         """Patches of one image of `image_size`."""
         return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def features(self) -> int:
+        """Vectors that the tower gives for one image of `image_size`."""
+        return self.patches + self.keep_class
 
     @property
     def used_layers(self) -> int:

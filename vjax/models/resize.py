@@ -32,7 +32,7 @@ def resize_positions(model: VideoLLM, image_size: int) -> VideoLLM:
     model.spec = resized_spec(spec, image_size)
     vision = model.tower.spec = model.spec.vision
     if model.tower.position is not None:
-        table = model.tower.position[...]
+        first, table = jnp.split(model.tower.position[...], [int(vision.class_token)])
         side, new = math.isqrt(spec.vision.patches), image_size // vision.patch_size
         if side**2 != len(table):
             raise ValueError(f"a position table of {len(table)} patches is no square")
@@ -40,7 +40,7 @@ def resize_positions(model: VideoLLM, image_size: int) -> VideoLLM:
         grid = jax.image.resize(grid, (new, new, grid.shape[-1]), "cubic", antialias=True)
         axes = model.tower.position.get_metadata()["axes"]
         resized = rearrange(grid, "h w d -> (h w) d").astype(table.dtype)
-        model.tower.position = nnx.Param(resized, axes=axes)
+        model.tower.position = nnx.Param(jnp.concatenate([first, resized]), axes=axes)
     return model
 
 

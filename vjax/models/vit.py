@@ -1,4 +1,4 @@
-"""The vision tower: SigLIP's or Qwen2-VL's ViT, by its spec."""
+"""The vision tower: SigLIP's, CLIP's or Qwen2-VL's ViT, by its spec."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -97,9 +97,17 @@ class Tower(nnx.Module):
         )
         self.position = nnx.data(None)
         if spec.position == "table":
+            rows = spec.patches + spec.class_token
             self.position = nnx.Param(
-                0.2 * rngs.params.normal((spec.patches, spec.width)), axes=("position", "embed")
+                0.2 * rngs.params.normal((rows, spec.width)), axes=("position", "embed")
             )
+        self.class_token = self.pre_norm = self.post_norm = nnx.data(None)
+        if spec.class_token:
+            self.class_token = nnx.Param(0.2 * rngs.params.normal((spec.width,)), axes=("embed",))
+        if spec.pre_norm:
+            self.pre_norm = LayerNorm(spec.width, spec.norm_eps, stack=())
+        if spec.post_norm:
+            self.post_norm = LayerNorm(spec.width, spec.norm_eps, stack=())
         self.layers = Block(spec, stack=(spec.layers,), rngs=rngs)
 
     def __call__(
@@ -109,7 +117,7 @@ class Tower(nnx.Module):
         dtype=jnp.float32,
         remat: bool = False,
         key: Array | None = None,
-    ) -> Float[Array, "V P D"]:
+    ) -> Float[Array, "V Q D"]:
         """RGB of 0 ... 255, or float and normalised -> see `encode`.
 
         What is left over of a side that is no whole number of patches is not seen, as in the
@@ -137,22 +145,28 @@ class Tower(nnx.Module):
         *,
         remat: bool = False,
         key: Array | None = None,
-    ) -> Float[Array, "V P D"]:
-        """Patches to features of the selected layer, before any final norm.
+    ) -> Float[Array, "V Q D"]:
+        """Patches to features of the selected layer, a class token that is kept first.
 
         Args:
           patches: normalised pixels, each in the order (frame, row, column, channel).
           hw: row and column of each patch in its image.
           segments: several images in one row, numbered from 1; 0 = padding. One image a row if
-            None.
+            None, as a class token needs.
         """
         spec = self.spec
         x = self.patch(patches, key)
+        if self.class_token is not None:
+            first = self.class_token[...].astype(x.dtype)
+            first = jnp.broadcast_to(first, (len(x), 1, spec.width))
+            x = jnp.concatenate([first, x], axis=1)
         rope = None
         if self.position is not None:
             x = x + self.position[...].astype(x.dtype)
         else:
             rope = axial_rope_table(hw, spec.width // spec.heads, spec.rope_theta)
+        if self.pre_norm is not None:
+            x = self.pre_norm(x)
         mask = SEE_ALL if segments is None else Mask(q_segments=segments, kv_segments=segments)
         length = spec.used_layers
         x, _ = scan_layers(
@@ -163,4 +177,6 @@ class Tower(nnx.Module):
             remat=remat,
             length=None if length == spec.layers else length,
         )
-        return x
+        if self.post_norm is not None:
+            x = self.post_norm(x)
+        return x[:, 1:] if spec.class_token and not spec.keep_class else x
