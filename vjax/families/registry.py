@@ -5,13 +5,21 @@ import types
 
 from vjax.families import causal, llava, llava_onevision, qwen2_vl, text
 from vjax.families.fields import read_json
-from vjax.families.spec import ModelSpec
+from vjax.families.spec import ModelSpec, Release
 
 FAMILIES: dict[str, types.ModuleType] = {
     "llava": llava,
     "llava_onevision": llava_onevision,
     "qwen2_vl": qwen2_vl,
     **dict.fromkeys(text.KINDS, causal),
+}
+
+
+# preset of SF2T -> what it runs on
+RELEASES: dict[str, Release] = {
+    preset: release
+    for family in FAMILIES.values()
+    for preset, release in getattr(family, "RELEASES", {}).items()
 }
 
 
