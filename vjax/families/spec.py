@@ -167,7 +167,8 @@ class ModelSpec:
     Attributes:
       pictures: how its own processor cuts images and videos (the module of that name in
         prompts/processors) and its reference class takes them (in interop/arguments): `squares` of
-        the tower's size, which only the latter knows; `tiles` of it; `grids` of patches.
+        the tower's size, which only the latter knows; `tiles` of it; `grids` of patches; those,
+        `pruned` in videos.
     """
 
     family: str
