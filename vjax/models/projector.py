@@ -3,7 +3,7 @@
 import math
 
 import jax
-from einops import rearrange
+from einops import rearrange, reduce
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -27,7 +27,7 @@ class Projector(nnx.Module):
         self.fc1 = Dense(into, hidden, ("embed", "ffn"), bias=True, stack=(), rngs=rngs)
         self.fc2 = Dense(hidden, width, ("ffn", "embed"), bias=True, stack=(), rngs=rngs)
         self.act = options.act
-        self.pool = options.pool
+        self.pool, self.average = options.pool, options.pool_kind == "average"
         self.newline = nnx.data(None)
         if options.newline:
             self.newline = nnx.Param(0.02 * rngs.params.normal((width,)), axes=("embed",))
@@ -38,6 +38,18 @@ class Projector(nnx.Module):
             x = self.norm(x)
         x = rearrange(x, "v (p b) d -> v p (b d)", b=self.block)
         return self.fc2(ACTIVATIONS[self.act](self.fc1(x, key)), key)
+
+    def frames(self, x: Float[Array, "V P D"], key: Array | None = None) -> Float[Array, "V Q E"]:
+        """What `__call__` gives, in square grids of which each side is divided by `pool`."""
+        if self.average:
+            side = math.isqrt(x.shape[1])
+            grid = rearrange(x, "v (h w) d -> v h w d", h=side)[:, : side - side % self.pool]
+            x = reduce(
+                grid[:, :, : side - side % self.pool], "v (h a) (w b) d -> v (h w) d", "mean",
+                a=self.pool, b=self.pool,
+            )  # fmt: skip
+            return self(x, key)
+        return self.shrink(self(x, key))
 
     def shrink(self, x: Float[Array, "V P E"]) -> Float[Array, "V Q E"]:
         """Square grids of tokens, each side divided by `pool` and rounded up (apply_pooling of

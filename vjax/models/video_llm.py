@@ -45,8 +45,8 @@ class VideoLLM(nnx.Module):
             features = self.tower.encode(patches.astype(dtype), hw, segments, **how)
             bank.append(self.projector(features, key))
         if "images" in batch:
-            features = self.projector(self.tower(batch["images"], dtype=dtype, **how), key)
-            bank.append(self.projector.shrink(features))
+            features = self.tower(batch["images"], dtype=dtype, **how)
+            bank.append(self.projector.frames(features, key))
         if "stills" in batch:
             bank.append(self.projector(self.tower(batch["stills"], dtype=dtype, **how), key))
         bank = [tokens.reshape(-1, tokens.shape[-1]) for tokens in bank]
