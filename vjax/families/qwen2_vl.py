@@ -8,7 +8,14 @@ import re
 import numpy as np
 
 from vjax.families.fields import check_known
-from vjax.families.spec import NO_TOKEN, ModelSpec, Placeholder, ProjectorSpec, TowerSpec
+from vjax.families.spec import (
+    NO_TOKEN,
+    ModelSpec,
+    Placeholder,
+    ProjectorSpec,
+    Release,
+    TowerSpec,
+)
 from vjax.families.text import (
     decoder_config,
     decoder_spec,
@@ -18,6 +25,10 @@ from vjax.families.text import (
     linear,
 )
 
+RELEASES = {
+    "qwen2_vl_2b": Release("Qwen/Qwen2-VL-2B-Instruct"),
+    "qwen2_vl_7b": Release("Qwen/Qwen2-VL-7B-Instruct"),
+}
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 IMAGE_SIZE = 224  # of square frames where nothing else is asked for; any multiple of 28 will do
