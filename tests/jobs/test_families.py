@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from tests.interop.theirs import agree, logits
-from tests.prompts.test_reference_chat import OneVision, Qwen
+from tests.prompts.test_reference_chat import NextVideo, OneVision, Qwen
 from vjax import main
 from vjax.config import freeze
 from vjax.evals.summary import read_results
@@ -42,7 +42,11 @@ SMALL = (
     "--config.eval.bootstrap=20",
     "--config.optim.lr=0.005",  # with more, rounding in float32 grows with what was learnt
 )
-CLASSES = {"qwen2_vl_2b": (Qwen, "Qwen2VL"), "llava_onevision_7b": (OneVision, "LlavaOnevision")}
+CLASSES = {
+    "qwen2_vl_2b": (Qwen, "Qwen2VL"),
+    "llava_onevision_7b": (OneVision, "LlavaOnevision"),
+    "llava_next_video_7b": (NextVideo, "LlavaNextVideo"),
+}
 
 
 @pytest.fixture(scope="module", params=CLASSES)

@@ -9,10 +9,11 @@ import dataclasses
 
 from vjax.families import llava
 from vjax.families.llava import file_name, is_unused, module_name, unused_weights
-from vjax.families.spec import NO_TOKEN, ModelSpec, Placeholder, TilesSpec
+from vjax.families.spec import NO_TOKEN, ModelSpec, Placeholder, Release, TilesSpec
 from vjax.families.text import filled
 
 __all__ = [
+    "RELEASES",
     "config_json",
     "file_name",
     "is_unused",
@@ -23,6 +24,11 @@ __all__ = [
     "weight_map",
 ]
 
+RELEASES = {
+    "llava_next_video_7b": Release("llava-hf/LLaVA-NeXT-Video-7B-hf", image_size=336),
+    "llava_next_video_7b_32k": Release("llava-hf/LLaVA-NeXT-Video-7B-32K-hf", image_size=336),
+    "llava_next_video_34b": Release("llava-hf/LLaVA-NeXT-Video-34B-hf", image_size=336),
+}
 FIELDS = (
     "image_grid_pinpoints", "video_token_index", "video_token_id", "spatial_pool_mode",
     "spatial_pool_stride", "spatial_pool_out_channels", "video_seq_length",

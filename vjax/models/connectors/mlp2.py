@@ -33,8 +33,13 @@ class Connector(nnx.Module):
             self.newline = nnx.Param(0.02 * rngs.params.normal((width,)), axes=("embed",))
 
     def frames(self, x: Float[Array, "V P D"], key: Array | None = None) -> Float[Array, "V Q E"]:
-        """As `stills`, shrunk."""
-        return self.shrink(self.stills(x, key))
+        """As `stills`, in square grids of which each side is divided by `pool`."""
+        if not self.average:
+            return self.shrink(self.stills(x, key))
+        a, side = self.pool, math.isqrt(x.shape[1])
+        grid = rearrange(x, "v (h w) d -> v h w d", h=side)
+        grid = grid[:, : side - side % a, : side - side % a]
+        return self.stills(reduce(grid, "v (h a) (w b) d -> v (h w) d", "mean", a=a, b=a), key)
 
     def stills(self, x: Float[Array, "V P D"], key: Array | None = None) -> Float[Array, "V Q E"]:
         """Patches of a block follow each other in P; each block gives one token."""
@@ -42,18 +47,6 @@ class Connector(nnx.Module):
             x = self.norm(x)
         x = rearrange(x, "v (p b) d -> v p (b d)", b=self.block)
         return self.fc2(ACTIVATIONS[self.act](self.fc1(x, key)), key)
-
-    def frames(self, x: Float[Array, "V P D"], key: Array | None = None) -> Float[Array, "V Q E"]:
-        """What `__call__` gives, in square grids of which each side is divided by `pool`."""
-        if self.average:
-            side = math.isqrt(x.shape[1])
-            grid = rearrange(x, "v (h w) d -> v h w d", h=side)[:, : side - side % self.pool]
-            x = reduce(
-                grid[:, :, : side - side % self.pool], "v (h a) (w b) d -> v (h w) d", "mean",
-                a=self.pool, b=self.pool,
-            )  # fmt: skip
-            return self(x, key)
-        return self.shrink(self(x, key))
 
     def shrink(self, x: Float[Array, "V P E"]) -> Float[Array, "V Q E"]:
         """Square grids of tokens, each side divided by `pool` and rounded up (apply_pooling of
