@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from tests.interop.theirs import agree, logits
-from tests.prompts.test_reference_chat import Llama3, OneVision, Qwen
+from tests.prompts.test_reference_chat import Llama3, NextVideo, OneVision, Qwen
 from vjax import main
 from vjax.config import freeze
 from vjax.evals.summary import read_results
@@ -48,6 +48,7 @@ CLASSES = {
     "qwen2_vl_2b": (Qwen, "Qwen2VL"),
     "videollama3_2b": (Llama3, "VideoLlama3"),
     "llava_onevision_7b": (OneVision, "LlavaOnevision"),
+    "llava_next_video_7b": (NextVideo, "LlavaNextVideo"),
 }
 
 
