@@ -177,9 +177,14 @@ class ModelSpec:
       pictures: how its own processor cuts images and videos (the module of that name in
         prompts/processors) and its reference class takes them (in interop/arguments): `squares` of
         the tower's size, which only the latter knows; `tiles` of it; `grids` of patches; those,
-        `pruned` in videos.
+        `pruned` in videos; `middles` cut to the tower's size.
       template_ends: its chat template writes the end of an answer; where it does not, as Vicuna's,
         that is `end_token_id`.
+      still_vision: the tower of stills, where they have one of their own.
+      video_frames: a video is always as many frames; fewer are each repeated, as evenly as can be
+        (rule `spread`: place i of n shows frame i * m // n of m). 0 = as many as there are.
+      uncountable: why a model does not see how many frames there are, where that is so: SF2T then
+        refuses `counting` with this reason.
     """
 
     family: str
@@ -194,6 +199,9 @@ class ModelSpec:
     tiles: TilesSpec | None = None
     pictures: str = "squares"
     template_ends: bool = True
+    still_vision: TowerSpec | None = None
+    video_frames: int = 0
+    uncountable: str = ""
 
     @property
     def frame_side(self) -> int:
@@ -202,6 +210,17 @@ class ModelSpec:
         if self.projector.pool_kind == "average":
             return side // self.projector.pool
         return -(-side // self.projector.pool)
+
+    @property
+    def frame_tokens(self) -> int:
+        """Vision tokens of a frame of the tower's size."""
+        return self.frame_side**2 + self.vision.keep_class
+
+    @property
+    def picture_tokens(self) -> int:
+        """The same of a picture in the batch's `images`: a frame, and a still where both towers
+        look at each picture."""
+        return self.frame_tokens + (self.still_vision.features if self.still_vision else 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,10 +243,12 @@ class Release:
     Attributes:
       hub: its name, `owner/name`.
       image_size: side in pixels of the frames that it is shown.
+      counting: it is asked how many frames there are; see `ModelSpec.uncountable`.
     """
 
     hub: str
     image_size: int = 224
+    counting: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -137,14 +137,15 @@ def _resized(settings: dict, loaded: _model.Loaded) -> dict:
     vision, tiles = loaded.spec.vision, loaded.spec.tiles
     if vision.position != "table":
         return settings
-    ours = {
-        "size": {"height": vision.image_size, "width": vision.image_size},
-        "num_image_tokens": vision.patches,
-    }
+    side = vision.image_size
+    square = {"height": side, "width": side}
+    ours = {"size": square, "crop_size": square, "num_image_tokens": vision.patches}
+    if set(settings.get("size") or ()) == {"shortest_edge"}:
+        ours["size"] = {"shortest_edge": side}
     if tiles:
         ours["image_grid_pinpoints"] = [list(size) for size in tiles.sizes]
-    settings = settings | {name: value for name, value in ours.items() if name in settings}
+    settings = settings | {name: value for name, value in ours.items() if settings.get(name)}
     for name, value in settings.items():
-        if isinstance(value, dict) and name != "size":
+        if isinstance(value, dict) and name not in ("size", "crop_size"):
             settings[name] = _resized(value, loaded)
     return settings

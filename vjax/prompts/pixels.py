@@ -24,11 +24,13 @@ class Picture(NamedTuple):
       kind: of a prompt's part.
       frames: uint8 [H, W, 3] each.
       times: seconds of each; () where nobody says.
+      run: which run of neighbours of its kind, nothing between them, it belongs to.
     """
 
     kind: str
     frames: tuple[np.ndarray, ...]
     times: tuple[float, ...] = ()
+    run: int = 0
 
     @property
     def seconds(self) -> np.ndarray:
@@ -44,6 +46,7 @@ class Laid:
       tokens: how many, a newline included.
       grid: (t, h, w) in patches, where positions follow it.
       newline: the last of them is the model's newline, and no part of the picture.
+      places: which of its tokens in the bank these are; all of them, in their order, if None.
       blocks: of a video that stands in several places, such as one for each of its times: each with
         what is said above.
       text: that is written for it then, with its placeholder once a block.
@@ -53,6 +56,7 @@ class Laid:
     tokens: int
     grid: tuple[int, int, int] = (1, 1, 1)
     newline: bool = False
+    places: tuple[int, ...] | None = None
     blocks: tuple["Laid", ...] = ()
     text: str = ""
     instead_of: str = ""
