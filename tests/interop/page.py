@@ -8,9 +8,11 @@ from pathlib import Path
 
 from tests.interop.test_sizes import COUNTED
 from tests.interop.theirs import SEEN
+from vjax.families.registry import RELEASES
 
 CLASSES = {
     "qwen2_vl": "Qwen2VLForConditionalGeneration",
+    "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
     "llava_onevision": "LlavaOnevisionForConditionalGeneration",
     "llava": "LlavaForConditionalGeneration (the layout of vjax-tiny)",
     "llama": "LlamaForCausalLM",
@@ -68,5 +70,11 @@ def write(path: str):
         "| model | parameters |",
         "|---|---|",
         *(f"| {name} | {count:,} |" for name, count in COUNTED.items()),
+        "",
+        "Presets of `experiments/sf2t.py` and `experiments/sft.py`:",
+        "",
+        "| preset | checkpoint | side of frames in pixels |",
+        "|---|---|---|",
+        *(f"| {name} | {r.hub} | {r.image_size} |" for name, r in RELEASES.items()),
     ]
     Path(path).write_text("\n".join(lines) + "\n")

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from tests.interop.theirs import agree, logits
-from tests.prompts.test_reference_chat import OneVision, Qwen
+from tests.prompts.test_reference_chat import OneVision, Qwen, Qwen25
 from vjax import main
 from vjax.config import freeze
 from vjax.evals.summary import read_results
@@ -42,7 +42,11 @@ SMALL = (
     "--config.eval.bootstrap=20",
     "--config.optim.lr=0.005",  # with more, rounding in float32 grows with what was learnt
 )
-CLASSES = {"qwen2_vl_2b": (Qwen, "Qwen2VL"), "llava_onevision_7b": (OneVision, "LlavaOnevision")}
+CLASSES = {
+    "qwen2_vl_2b": (Qwen, "Qwen2VL"),
+    "qwen2_5_vl_3b": (Qwen25, "Qwen2_5_VL"),
+    "llava_onevision_7b": (OneVision, "LlavaOnevision"),
+}
 
 
 @pytest.fixture(scope="module", params=CLASSES)
@@ -104,7 +108,7 @@ def reference(model, asked):
     loaded, prompt, frames, _ = asked
     spec, ids = loaded.spec, loaded.chat.encode(prompt).tokens[None].astype(np.int64)
     arrays = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    if spec.family == "qwen2_vl":
+    if spec.pictures == "grids":
         rule = GridPixels(14, 2, 2, 4 * 28 * 28, 4 * 28 * 28, spec.vision.mean, spec.vision.std)
         grids, patches = [], []
         for frame in frames:

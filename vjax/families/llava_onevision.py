@@ -8,9 +8,10 @@ import dataclasses
 
 from vjax.families import llava
 from vjax.families.llava import file_name, is_unused, module_name, unused_weights
-from vjax.families.spec import NO_TOKEN, ModelSpec, Placeholder, TilesSpec
+from vjax.families.spec import NO_TOKEN, ModelSpec, Placeholder, Release, TilesSpec
 
 __all__ = [
+    "RELEASES",
     "config_json",
     "file_name",
     "is_unused",
@@ -21,6 +22,7 @@ __all__ = [
     "weight_map",
 ]
 
+RELEASES = {"llava_onevision_7b": Release("llava-hf/llava-onevision-qwen2-7b-ov-hf")}
 POOL = 2  # frames keep a quarter of their tokens
 ASPECT = "anyres_max_"
 FIELDS = (

@@ -13,9 +13,10 @@ from vjax.families.qwen2_vl import (
     unused_weights,
     weight_map,
 )
-from vjax.families.spec import ModelSpec
+from vjax.families.spec import ModelSpec, Release
 
 __all__ = [
+    "RELEASES",
     "config_json",
     "file_name",
     "is_unused",
@@ -26,6 +27,10 @@ __all__ = [
     "weight_map",
 ]
 
+RELEASES = {
+    f"qwen2_5_vl_{size.lower()}": Release(f"Qwen/Qwen2.5-VL-{size}-Instruct")
+    for size in ("3B", "7B", "32B", "72B")
+}
 FIELDS = (
     "intermediate_size", "out_hidden_size", "window_size", "fullatt_block_indexes",
     "tokens_per_second",

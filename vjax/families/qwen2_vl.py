@@ -8,7 +8,14 @@ import re
 import numpy as np
 
 from vjax.families.fields import check_known
-from vjax.families.spec import NO_TOKEN, ModelSpec, Placeholder, ProjectorSpec, TowerSpec
+from vjax.families.spec import (
+    NO_TOKEN,
+    ModelSpec,
+    Placeholder,
+    ProjectorSpec,
+    Release,
+    TowerSpec,
+)
 from vjax.families.text import (
     decoder_config,
     decoder_spec,
@@ -19,6 +26,10 @@ from vjax.families.text import (
 )
 from vjax.families.vision import CLIP_MEAN, CLIP_STD
 
+RELEASES = {
+    "qwen2_vl_2b": Release("Qwen/Qwen2-VL-2B-Instruct"),
+    "qwen2_vl_7b": Release("Qwen/Qwen2-VL-7B-Instruct"),
+}
 IMAGE_SIZE = 224  # of square frames where nothing else is asked for; any multiple of 28 will do
 END = 151645  # <|im_end|>
 VISION_THETA = 10_000.0

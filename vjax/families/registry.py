@@ -5,7 +5,7 @@ import types
 
 from vjax.families import causal, llava, llava_onevision, qwen2_5_vl, qwen2_vl, text
 from vjax.families.fields import read_json
-from vjax.families.spec import ModelSpec
+from vjax.families.spec import ModelSpec, Release
 
 FAMILIES: dict[str, types.ModuleType] = {
     "llava": llava,
@@ -13,6 +13,14 @@ FAMILIES: dict[str, types.ModuleType] = {
     "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_5_vl,
     **dict.fromkeys(text.KINDS, causal),
+}
+
+
+# preset of SF2T -> what it runs on
+RELEASES: dict[str, Release] = {
+    preset: release
+    for family in FAMILIES.values()
+    for preset, release in getattr(family, "RELEASES", {}).items()
 }
 
 

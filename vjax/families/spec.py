@@ -86,6 +86,7 @@ class ProjectorSpec:
     """From tower width to decoder width: two linear layers, an activation between.
 
     Attributes:
+      kind: the module of vjax/models/connectors that reads the rest.
       hidden: width between them; 0 = the decoder's (LLaVA-1.5).
       merge: side of the blocks of patches that become one token, side by side in its channels.
       norm: one of the tower's kind before (Qwen2-VL's PatchMerger: merge 2, norm, hidden 4 x the
@@ -211,6 +212,19 @@ class Placeholder:
 
     part: Mapping[str, str]
     token: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Release:
+    """A published checkpoint that SF2T has a preset for.
+
+    Attributes:
+      hub: its name, `owner/name`.
+      image_size: side in pixels of the frames that it is shown.
+    """
+
+    hub: str
+    image_size: int = 224
 
 
 @dataclasses.dataclass(frozen=True)

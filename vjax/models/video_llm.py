@@ -5,8 +5,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from vjax.families.spec import ModelSpec
+from vjax.models.connectors import connector
 from vjax.models.decoder import Cache, Decoder
-from vjax.models.projector import Projector
 from vjax.models.vit import Tower
 
 
@@ -21,7 +21,7 @@ class VideoLLM(nnx.Module):
         self.tower = self.projector = nnx.data(None)
         if spec.vision is not None:
             self.tower = Tower(spec.vision, rngs=rngs)
-            self.projector = Projector(spec, rngs=rngs)
+            self.projector = connector(spec, rngs=rngs)
         self.decoder = Decoder(spec.text, rngs=rngs)
 
     def see(
@@ -43,14 +43,15 @@ class VideoLLM(nnx.Module):
             rows = (batch[name][None] for name in ("patches", "patch_hw", "patch_segments"))
             patches, hw, segments = rows
             features = self.tower.encode(patches.astype(dtype), hw, segments, **how)
-            bank.append(self.projector(features, key))
+            bank.append(self.projector.frames(features, key))
         if "images" in batch:
-            features = self.projector(self.tower(batch["images"], dtype=dtype, **how), key)
-            bank.append(self.projector.shrink(features))
+            features = self.tower(batch["images"], dtype=dtype, **how)
+            bank.append(self.projector.frames(features, key))
         if "stills" in batch:
-            bank.append(self.projector(self.tower(batch["stills"], dtype=dtype, **how), key))
+            features = self.tower(batch["stills"], dtype=dtype, **how)
+            bank.append(self.projector.stills(features, key))
         bank = [tokens.reshape(-1, tokens.shape[-1]) for tokens in bank]
-        if self.projector.newline is not None:
+        if self.spec.projector.newline:
             bank.append(self.projector.newline[...].astype(dtype)[None])
         return bank[0] if len(bank) == 1 else jnp.concatenate(bank)
 

@@ -1,4 +1,4 @@
-"""From tower features to decoder embeddings."""
+"""Two linear layers over a patch or a block of patches; frames may be shrunk."""
 
 import math
 
@@ -11,7 +11,7 @@ from vjax.families.spec import ModelSpec
 from vjax.models.layers import ACTIVATIONS, NORMS, Dense
 
 
-class Projector(nnx.Module):
+class Connector(nnx.Module):
     """Two linear layers with an activation between, over one patch or a block of patches.
 
     LLaVA-1.5's LlavaMultiModalProjector, or Qwen2-VL's PatchMerger.
@@ -32,7 +32,11 @@ class Projector(nnx.Module):
         if options.newline:
             self.newline = nnx.Param(0.02 * rngs.params.normal((width,)), axes=("embed",))
 
-    def __call__(self, x: Float[Array, "V P D"], key: Array | None = None) -> Float[Array, "V Q E"]:
+    def frames(self, x: Float[Array, "V P D"], key: Array | None = None) -> Float[Array, "V Q E"]:
+        """As `stills`, shrunk."""
+        return self.shrink(self.stills(x, key))
+
+    def stills(self, x: Float[Array, "V P D"], key: Array | None = None) -> Float[Array, "V Q E"]:
         """Patches of a block follow each other in P; each block gives one token."""
         if self.norm is not None:
             x = self.norm(x)
