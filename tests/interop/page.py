@@ -14,6 +14,7 @@ CLASSES = {
     "qwen2_vl": "Qwen2VLForConditionalGeneration",
     "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
     "llava_onevision": "LlavaOnevisionForConditionalGeneration",
+    "llava_next_video": "LlavaNextVideoForConditionalGeneration",
     "llava": "LlavaForConditionalGeneration (the layout of vjax-tiny)",
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from tests.interop.theirs import agree, logits
-from tests.prompts.test_reference_chat import OneVision, Qwen, Qwen25
+from tests.prompts.test_reference_chat import NextVideo, OneVision, Qwen, Qwen25
 from vjax import main
 from vjax.config import freeze
 from vjax.evals.summary import read_results
@@ -46,6 +46,7 @@ CLASSES = {
     "qwen2_vl_2b": (Qwen, "Qwen2VL"),
     "qwen2_5_vl_3b": (Qwen25, "Qwen2_5_VL"),
     "llava_onevision_7b": (OneVision, "LlavaOnevision"),
+    "llava_next_video_7b": (NextVideo, "LlavaNextVideo"),
 }
 
 

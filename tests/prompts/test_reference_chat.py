@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from tests.interop.theirs import note
 from vjax.families import spec_of
@@ -58,17 +58,39 @@ ONEVISION_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
+VICUNA = ("<unk>", "<s>", "</s>", "<pad>", "<image>", "<video>")
+# an answer has no end in it, and the tokenizer puts <s> before all
+VICUNA_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ message.role.upper() + ': ' }}"
+    "{% for part in message.content | selectattr('type', 'equalto', 'image') %}"
+    "{{ '<image>\n' }}{% endfor %}"
+    "{% for part in message.content | selectattr('type', 'equalto', 'video') %}"
+    "{{ '<video>\n' }}{% endfor %}"
+    "{% for part in message.content | selectattr('type', 'equalto', 'text') %}"
+    "{{ part.text + ' ' }}{% endfor %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
 
 
 def small_tokenizer(special):
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    if special is VICUNA:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Metaspace()
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", 1)]
+        )
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=300, special_tokens=[AddedToken(t, special=True) for t in special],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
     )  # fmt: skip
-    tokenizer.train_from_iterator(["user assistant system What happens here? Yes"] * 20, trainer)
+    said = "user assistant system What happens here? Yes USER: ASSISTANT: \n"
+    tokenizer.train_from_iterator([said] * 20, trainer)
     return tokenizer
 
 
@@ -162,17 +184,52 @@ class OneVision(Qwen):
         self.save(folder)
 
 
-def fast(tokenizer, special):
+class NextVideo(Qwen):
+    name = "llava_next_video"
+
+    def __init__(self, folder):
+        tokenizer = small_tokenizer(VICUNA)
+        ids = {name: tokenizer.token_to_id(name) for name in VICUNA}
+        sizes = [[56 * a, 56 * b] for a, b in ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))]
+        config = transformers.LlavaNextVideoConfig(
+            vision_config=dict(
+                model_type="clip_vision_model", hidden_size=32, intermediate_size=64,
+                num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=7,
+            ),
+            text_config=dict(
+                model_type="llama", hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                num_key_value_heads=1, intermediate_size=64, vocab_size=300,
+                pad_token_id=ids["<pad>"],
+            ),
+            image_token_index=ids["<image>"], video_token_index=ids["<video>"],
+            image_grid_pinpoints=sizes,
+        )  # fmt: skip
+        middle = dict(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
+        self.processor = transformers.LlavaNextVideoProcessor(
+            image_processor=transformers.LlavaNextImageProcessor(
+                image_grid_pinpoints=sizes, **middle
+            ),
+            video_processor=transformers.LlavaNextVideoVideoProcessor(**middle),
+            tokenizer=fast(tokenizer, VICUNA, "</s>", bos_token="<s>"),
+            chat_template=VICUNA_TEMPLATE, patch_size=7, num_additional_image_tokens=1,
+            vision_feature_select_strategy="default",
+        )  # fmt: skip
+        self.config, self.options = config, {}
+        self.save(folder)
+
+
+def fast(tokenizer, special, end="<|im_end|>", **names):
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>",
-        additional_special_tokens=list(special),
+        tokenizer_object=tokenizer, eos_token=end, pad_token=end,
+        additional_special_tokens=list(special), **names,
     )  # fmt: skip
 
 
 QWENS = (Qwen, Qwen25)
+TILED = (OneVision, NextVideo)
 
 
-@pytest.fixture(scope="module", params=[*QWENS, OneVision], ids=lambda family: family.name)
+@pytest.fixture(scope="module", params=[*QWENS, *TILED], ids=lambda family: family.name)
 def family(request, tmp_path_factory):
     return request.param(tmp_path_factory.mktemp(request.param.name))
 
@@ -250,7 +307,8 @@ def test_token_ids_are_those_of_the_processor(family, name):
     want = theirs(family, name, with_answer=False)["input_ids"][0]
     assert got.tokens.tolist() == want.tolist()
     earlier = len(CONVERSATIONS[name]) - 1
-    assert got.tokens[got.answer].tolist() == family.native.candidate("Yes") * earlier
+    said = family.native.candidate("Yes", end=family.spec.template_ends)
+    assert got.tokens[got.answer].tolist() == said * earlier
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
@@ -302,12 +360,13 @@ def test_arguments_are_those_that_the_processor_gives(family, name):
 
 
 @pytest.mark.parametrize("size", [(60, 90), (40, 170), (300, 200), (56, 56), (10, 20)], ids=str)
-def test_stills_are_cut_as_transformers_cuts_them(size, tmp_path):
-    family = OneVision(tmp_path)
+@pytest.mark.parametrize("make", TILED)
+def test_stills_are_cut_as_transformers_cuts_them(make, size, tmp_path):
+    family = make(tmp_path)
     image = photo(*size)
     rule = TilePixels.from_folder(tmp_path, family.spec, video=False)
     want = family.processor.image_processor(torch.from_numpy(image.transpose(2, 0, 1)))
-    same(rule.still(image), want["pixel_values"][0])
+    same(rule.still(image), want["pixel_values"][0], rule.std)
 
 
 def test_stills_among_others_are_padded(tmp_path):
@@ -320,17 +379,20 @@ def test_stills_among_others_are_padded(tmp_path):
         same(rule.still(image, alone=False), pixels)
 
 
-def test_frames_are_those_of_transformers(tmp_path):
-    family = OneVision(tmp_path)
-    frames = np.stack(video(3, 97, 133))
+@pytest.mark.parametrize("size", [(97, 133), (133, 97), (31, 56)], ids=str)
+@pytest.mark.parametrize("make", TILED)
+def test_frames_are_those_of_transformers(make, size, tmp_path):
+    family = make(tmp_path)
+    frames = np.stack(video(3, *size))
     rule = TilePixels.from_folder(tmp_path, family.spec, video=True)
     want = family.processor.video_processor([torch.from_numpy(frames.transpose(0, 3, 1, 2))])
-    same(rule.frames(frames), want["pixel_values_videos"][0])
+    same(rule.frames(frames), want["pixel_values_videos"][0], rule.std)
 
 
-def same(ours, theirs):
+def same(ours, theirs, std=(0.5, 0.5, 0.5)):
     """Up to what torchvision's batched kernel itself moves: one step, rarely two."""
-    steps = np.abs(ours.transpose(0, 3, 1, 2) - np.asarray(theirs)) * 0.5 * 255
+    steps = np.abs(ours.transpose(0, 3, 1, 2) - np.asarray(theirs)) * 255
+    steps = steps * np.reshape(std, (3, 1, 1))
     assert steps.max() <= 2.01 and (steps > 1.01).mean() < 1e-4
 
 
