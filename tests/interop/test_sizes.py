@@ -51,6 +51,15 @@ def llava_onevision(tied, *sizes):
     }  # fmt: skip
 
 
+def video_llama_3(tied, *sizes):
+    few = ("model_type", "image_size", "vision_use_head")
+    vision = {k: v for k, v in SIGLIP.items() if k not in few} | {"num_hidden_layers": 27}
+    return {
+        "model_type": "video_llama_3", "tie_word_embeddings": tied, "vision_config": vision,
+        "text_config": text(*sizes, model_type="qwen2"),
+    }  # fmt: skip
+
+
 CLIP = {
     "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096,
     "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 336, "patch_size": 14,
@@ -76,6 +85,8 @@ RELEASED = {
     "Qwen2.5-VL-7B": qwen2_5_vl(False, 3420, 3584, 28, 28, 4, 18944, 152064),
     "Qwen2.5-VL-32B": qwen2_5_vl(False, 3456, 5120, 64, 40, 8, 27648, 152064),
     "Qwen2.5-VL-72B": qwen2_5_vl(False, 3456, 8192, 80, 64, 8, 29568, 152064),
+    "VideoLLaMA3-2B": video_llama_3(True, 1536, 28, 12, 2, 8960, 151936),
+    "VideoLLaMA3-7B": video_llama_3(False, 3584, 28, 28, 4, 18944, 152064),
     "LLaVA-OneVision-0.5B": llava_onevision(True, 896, 24, 14, 2, 4864, 152000),
     "LLaVA-OneVision-7B": llava_onevision(False, 3584, 28, 28, 4, 18944, 152000),
     "LLaVA-OneVision-72B": llava_onevision(False, 8192, 80, 64, 8, 29568, 152000),
