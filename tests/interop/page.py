@@ -12,9 +12,11 @@ from vjax.families.registry import RELEASES
 
 CLASSES = {
     "qwen2_vl": "Qwen2VLForConditionalGeneration",
+    "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
     "video_llama_3": "VideoLlama3ForConditionalGeneration",
     "llava_onevision": "LlavaOnevisionForConditionalGeneration",
     "llava_next_video": "LlavaNextVideoForConditionalGeneration",
+    "video_llava": "VideoLlavaForConditionalGeneration",
     "llava": "LlavaForConditionalGeneration (the layout of vjax-tiny)",
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",

@@ -32,6 +32,16 @@ def qwen2_vl(tied, *sizes):
     }  # fmt: skip
 
 
+def qwen2_5_vl(tied, ffn, *sizes):
+    """`ffn`: of the tower."""
+    config = qwen2_vl(tied, *sizes)
+    vision = {"depth": 32, "num_heads": 16, "hidden_size": 1280, "intermediate_size": ffn}
+    return config | {
+        "model_type": "qwen2_5_vl",
+        "vision_config": vision | {"out_hidden_size": sizes[0], "tokens_per_second": 2},
+    }
+
+
 def llava_onevision(tied, *sizes):
     return {
         "model_type": "llava_onevision", "tie_word_embeddings": tied,
@@ -71,6 +81,10 @@ RELEASED = {
     "Qwen2-VL-2B": qwen2_vl(True, 1536, 28, 12, 2, 8960, 151936),
     "Qwen2-VL-7B": qwen2_vl(False, 3584, 28, 28, 4, 18944, 152064),
     "Qwen2-VL-72B": qwen2_vl(False, 8192, 80, 64, 8, 29568, 152064),
+    "Qwen2.5-VL-3B": qwen2_5_vl(True, 3420, 2048, 36, 16, 2, 11008, 151936),
+    "Qwen2.5-VL-7B": qwen2_5_vl(False, 3420, 3584, 28, 28, 4, 18944, 152064),
+    "Qwen2.5-VL-32B": qwen2_5_vl(False, 3456, 5120, 64, 40, 8, 27648, 152064),
+    "Qwen2.5-VL-72B": qwen2_5_vl(False, 3456, 8192, 80, 64, 8, 29568, 152064),
     "VideoLLaMA3-2B": video_llama_3(True, 1536, 28, 12, 2, 8960, 151936),
     "VideoLLaMA3-7B": video_llama_3(False, 3584, 28, 28, 4, 18944, 152064),
     "LLaVA-OneVision-0.5B": llava_onevision(True, 896, 24, 14, 2, 4864, 152000),
@@ -79,6 +93,11 @@ RELEASED = {
     "LLaVA-NeXT-Video-7B": llava_next_video("llama", 4096, 32, 32, 32, 11008, 32064),
     "LLaVA-NeXT-Video-7B-32K": llava_next_video("mistral", 4096, 32, 32, 8, 14336, 32064),
     "LLaVA-NeXT-Video-34B": llava_next_video("llama", 7168, 60, 56, 8, 20480, 64064),
+    "Video-LLaVA-7B": {
+        "model_type": "video_llava",
+        "vision_config": CLIP | {"image_size": 224},
+        "text_config": text(4096, 32, 32, 32, 11008, 32064, model_type="llama"),
+    },
     "SmolLM2-135M": plain("llama", True, 576, 30, 9, 3, 1536, 49152),
     "Llama-3.2-1B": plain("llama", True, 2048, 16, 32, 8, 8192, 128256, head_dim=64),
     "Mistral-7B": plain("mistral", False, 4096, 32, 32, 8, 14336, 32000),

@@ -8,7 +8,14 @@ import pytest
 from flax import nnx
 
 from tests.interop.theirs import agree, logits
-from tests.prompts.test_reference_chat import Llama3, NextVideo, OneVision, Qwen
+from tests.prompts.test_reference_chat import (
+    Llama3,
+    NextVideo,
+    OneVision,
+    Qwen,
+    Qwen25,
+    VideoLlava,
+)
 from vjax import main
 from vjax.config import freeze
 from vjax.evals.summary import read_results
@@ -17,7 +24,7 @@ from vjax.interop import load_weights
 from vjax.interop.variables import by_path
 from vjax.jobs import _model
 from vjax.prompts import Prompt
-from vjax.prompts.pixels import Picture
+from vjax.prompts.pixels import Picture, normalised
 from vjax.prompts.processors.grids import GridPixels
 from vjax.prompts.processors.tiles import TilePixels
 from vjax.train.metrics import read_metrics
@@ -46,9 +53,11 @@ SMALL = (
 )
 CLASSES = {
     "qwen2_vl_2b": (Qwen, "Qwen2VL"),
+    "qwen2_5_vl_3b": (Qwen25, "Qwen2_5_VL"),
     "videollama3_2b": (Llama3, "VideoLlama3"),
     "llava_onevision_7b": (OneVision, "LlavaOnevision"),
     "llava_next_video_7b": (NextVideo, "LlavaNextVideo"),
+    "video_llava_7b": (VideoLlava, "VideoLlava"),
 }
 
 
@@ -111,7 +120,11 @@ def reference(model, asked):
     loaded, prompt, frames, _ = asked
     spec, ids = loaded.spec, loaded.chat.encode(prompt).tokens[None].astype(np.int64)
     arrays = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    if spec.pictures != "tiles":
+    if spec.pictures == "middles":
+        x = normalised(np.stack(frames), spec.vision.mean, spec.vision.std).transpose(0, 3, 1, 2)
+        arrays["pixel_values_videos"] = x[None, [0] * 4 + [1] * 4]
+        arrays["pixel_values"] = x[2:]
+    elif spec.pictures != "tiles":
         rule = GridPixels(
             14, spec.vision.temporal_patch, 2, 4 * 28 * 28, 4 * 28 * 28, spec.vision.mean,
             spec.vision.std,
