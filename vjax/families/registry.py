@@ -3,7 +3,7 @@
 import pathlib
 import types
 
-from vjax.families import causal, llava, llava_onevision, qwen2_vl, text
+from vjax.families import causal, llava, llava_onevision, qwen2_vl, smolvlm, text
 from vjax.families.fields import read_json
 from vjax.families.spec import ModelSpec, Release
 
@@ -11,6 +11,7 @@ FAMILIES: dict[str, types.ModuleType] = {
     "llava": llava,
     "llava_onevision": llava_onevision,
     "qwen2_vl": qwen2_vl,
+    "smolvlm": smolvlm,
     **dict.fromkeys(text.KINDS, causal),
 }
 

@@ -42,7 +42,8 @@ class VideoLLM(nnx.Module):
         if "patches" in batch:
             rows = (batch[name][None] for name in ("patches", "patch_hw", "patch_segments"))
             patches, hw, segments = rows
-            features = self.tower.encode(patches.astype(dtype), hw, segments, **how)
+            seen = batch["patch_seen"][None] if "patch_seen" in batch else None
+            features = self.tower.encode(patches.astype(dtype), hw, segments, seen=seen, **how)
             bank.append(self.projector.frames(features, key))
         if "images" in batch:
             features = self.tower(batch["images"], dtype=dtype, **how)

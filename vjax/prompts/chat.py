@@ -87,7 +87,8 @@ class Chat:
             t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special
         ]
         # one scan of a text, where some tokenizers have hundreds of them
-        self._any_special = re.compile("|".join(map(re.escape, self.special)) or "(?!)")
+        kept = [*self.special, *(kind.text for kind in media.kinds.values() if kind.text)]
+        self._any_special = re.compile("|".join(map(re.escape, kept)) or "(?!)")
         self._tokenised = functools.lru_cache(LATELY)(
             functools.partial(tokenizer.encode, add_special_tokens=False)
         )
@@ -311,11 +312,13 @@ class Chat:
         _ = self.end  # raises where the template ends no turn
         for kind, shown in self.media.kinds.items():
             text = self._render([{"role": "user", "content": [dict(shown.part)]}])
-            if self._ids(text).count(shown.token) != 1:
+            times, of = self._ids(text).count(shown.token), f"config.json's token {shown.token}"
+            if shown.text:
+                times, of = text.count(shown.text), repr(shown.text)
+            if times != 1:
                 raise ValueError(
-                    f"the chat template shows a {kind} as {text!r}, where config.json's token "
-                    f"{shown.token} for it does not occur once: tokenizer, template and config "
-                    "are not of one checkpoint"
+                    f"the chat template shows a {kind} as {text!r}, where {of} for it does not "
+                    "occur once: tokenizer, template and config are not of one checkpoint"
                 )
 
     def _ids(self, text: str) -> list[int]:
@@ -368,12 +371,14 @@ def _shown(turns: Prompt | Sequence[Prompt]) -> tuple[list[Prompt], list[Picture
     turns = [turns] if isinstance(turns, Prompt) else list(turns)
     pictures = []
     for turn in turns:
+        durations = iter(turn.durations)
         for kind, value in turn.parts:
             if kind != "text":
                 # the value of a `video` is a tuple of positions
                 at = value if kind == "video" else (value,)
                 times = tuple(turn.times[n] for n in at) if turn.times else ()
-                pictures.append(Picture(kind, tuple(turn.images[n] for n in at), times))
+                lasts = next(durations, None) if kind == "video" else None
+                pictures.append(Picture(kind, tuple(turn.images[n] for n in at), times, lasts))
     return turns, pictures
 
 
