@@ -153,10 +153,11 @@ def test_folders_go_both_ways(tmp_path):
 
 
 def test_another_picture_size_keeps_the_table(pair, tmp_path):
-    ours = resize_positions(pair[1], 13)
+    ours = resize_positions(pair[1], 36)
     save_model(tmp_path, ours, dtype="float32")
     again = transformers.SmolVLMForConditionalGeneration.from_pretrained(tmp_path)
-    arrays = asked(*ROWS["smaller squares"])
+    assert read_spec(tmp_path).vision.table_side == TABLE
+    arrays = asked(*ROWS["larger squares"])
     with torch.no_grad():
         want = logits(again, arrays).numpy()
     agree(reference_logits(ours, **arrays), want, 1e-5, of="smolvlm")

@@ -9,11 +9,14 @@ from vjax.families import spec_of
 from vjax.prompts import Prompt
 from vjax.prompts.chat import Chat
 from vjax.prompts.media import Native, Squares
+from vjax.prompts.pixels import Picture
+from vjax.prompts.processors import split
 from vjax.prompts.processors.tiles import TilePixels
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("torchvision")
+smolvlm_words = pytest.importorskip("transformers.models.smolvlm.processing_smolvlm")
 
 QWEN = (
     "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
@@ -21,6 +24,10 @@ QWEN = (
 )  # fmt: skip
 NOT_GIVEN = ("mm_token_type_ids", "image_sizes_videos")  # what ids and pixels tell as well
 ONEVISION = ("<|im_start|>", "<|im_end|>", "<image>", "<video>")
+SMOL = (
+    "<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<global-img>", "<image>",
+    *(f"<row_{a}_col_{b}>" for a in (1, 2, 3) for b in (1, 2, 3)),
+)  # fmt: skip
 
 # templates of our own, of the same structure as those that these families were released with
 QWEN_TEMPLATE = """\
@@ -57,6 +64,17 @@ ONEVISION_TEMPLATE = (
     "{{ '<|im_end|>' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+# without `video`, for which the processor takes a template of its own
+SMOL_TEMPLATE = (
+    "<|im_start|>{% for message in messages %}{{ message.role | capitalize }}"
+    "{% if message.content[0].type == 'image' %}{{ ':' }}{% else %}{{ ': ' }}{% endif %}"
+    "{% for part in message.content %}"
+    "{% if part.type == 'text' %}{{ part.text }}"
+    "{% elif part.type == 'image' %}{{ '<image>' }}{% endif %}"
+    "{% endfor %}<end_of_utterance>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
 
 
@@ -153,14 +171,43 @@ class OneVision(Qwen):
         self.save(folder)
 
 
-def fast(tokenizer, special):
+class Smol(Qwen):
+    name = "smolvlm"
+
+    def __init__(self, folder):
+        tokenizer = small_tokenizer(SMOL)
+        config = transformers.SmolVLMConfig(
+            vision_config=dict(
+                model_type="smolvlm_vision", hidden_size=32, intermediate_size=64,
+                num_hidden_layers=1, num_attention_heads=2, image_size=56, patch_size=14,
+            ),
+            text_config=dict(
+                model_type="llama", hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                num_key_value_heads=1, intermediate_size=64, vocab_size=300, pad_token_id=2,
+            ),
+            image_token_id=tokenizer.token_to_id("<image>"), scale_factor=2,
+        )  # fmt: skip
+        sizes = dict(size={"longest_edge": 150}, max_image_size={"longest_edge": 56})
+        if smolvlm_words.num2words is None:  # without that package the class does not open
+            smolvlm_words.num2words = split.number
+        self.processor = transformers.SmolVLMProcessor(
+            image_processor=transformers.SmolVLMImageProcessor(**sizes),
+            video_processor=transformers.SmolVLMVideoProcessor(**sizes),
+            tokenizer=fast(tokenizer, SMOL, "<end_of_utterance>"),
+            chat_template=SMOL_TEMPLATE, image_seq_len=4,
+        )  # fmt: skip
+        self.config, self.options = config, {}
+        self.save(folder)
+
+
+def fast(tokenizer, special, end="<|im_end|>"):
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>",
+        tokenizer_object=tokenizer, eos_token=end, pad_token=end,
         additional_special_tokens=list(special),
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[Qwen, OneVision], ids=lambda family: family.name)
+@pytest.fixture(scope="module", params=[Qwen, OneVision, Smol], ids=lambda family: family.name)
 def family(request, tmp_path_factory):
     return request.param(tmp_path_factory.mktemp(request.param.name))
 
@@ -255,6 +302,8 @@ def test_positions_are_those_of_the_model(name, tmp_path):
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_arguments_are_those_that_the_processor_gives(family, name):
+    if (family.name, name) == ("smolvlm", "turns"):
+        pytest.skip("SmolVLMProcessor loses the images of a conversation that has videos")
     turns = [Prompt(parts, shown, "Yes") for parts, shown in CONVERSATIONS[name]]
     got = family.native.arguments(turns)
     want = theirs(family, CONVERSATIONS[name], with_answer=False)
@@ -298,10 +347,83 @@ def test_frames_are_those_of_transformers(tmp_path):
     same(rule.frames(frames), want["pixel_values_videos"][0])
 
 
-def same(ours, theirs):
+@pytest.mark.parametrize("whole", [False, True], ids=["split", "whole"])
+@pytest.mark.parametrize("size", [(60, 90), (40, 170), (300, 200), (56, 56), (10, 20)], ids=str)
+def test_stills_are_split_as_transformers_splits_them(size, whole, tmp_path):
+    family = Smol(tmp_path)
+    family.processor.image_processor.do_image_splitting = not whole
+    family.processor.save_pretrained(tmp_path)
+    image = photo(*size)
+    rule = split.from_folder(tmp_path, family.spec, video=False)
+    want = family.processor.image_processor(torch.from_numpy(image.transpose(2, 0, 1)))
+    # up to three resizings follow each other, each rounded
+    same(rule.squares(Picture("image", (image,))), want["pixel_values"][0], often=1e-3)
+
+
+def test_times_are_written_as_the_processor_writes_them(tmp_path):
+    family = Smol(tmp_path)
+    frames = video(3, 60, 90)
+    clip = {"total_num_frames": 1300, "fps": 8.0, "duration": 162.5}
+    shown = [9, 500, 1299]
+    got = family.native.encode(
+        Prompt((("video", (0, 1, 2)), ASK), frames, "", times=tuple(n / 8 for n in shown),
+               durations=(162.5,)),
+        with_answer=False,
+    )  # fmt: skip
+    family.options = {"video_metadata": [clip | {"frames_indices": shown}]}
+    want = theirs(family, [((("video", (0, 1, 2)), ASK), frames)], with_answer=False)
+    assert got.tokens.tolist() == want["input_ids"][0].tolist()
+    said = family.native.tokenizer.decode(got.tokens.tolist(), skip_special_tokens=False)
+    assert "series of three frames from a 0:02:42" in said and "Frame from 01:02:<fake" in said
+
+
+def test_images_and_videos_together_are_squares_in_order(tmp_path):
+    """The processor loses the images; the class takes them."""
+    family = Smol(tmp_path)
+    turns = [Prompt(parts, shown, "Yes") for parts, shown in CONVERSATIONS["turns"]]
+    given = family.native.arguments(turns)
+    assert (given["input_ids"] == family.spec.image_token_id).sum() == 4 * 12
+    frames, still = (split.from_folder(tmp_path, family.spec, video=v) for v in (True, False))
+    (first, _, last) = (Picture("", shown) for _, shown in CONVERSATIONS["turns"])
+    want = np.concatenate([frames.squares(first), still.squares(last)])
+    np.testing.assert_array_equal(given["pixel_values"][0], want.transpose(0, 3, 1, 2))
+
+
+def test_a_text_that_looks_like_a_video_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="holds the special token '<video>'"):
+        Smol(tmp_path).native.encode(Prompt((("text", "a <video> b"),), (), "Yes"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_image_size": {"longest_edge": 42}}, "42 is 3 patches, which are no whole blocks"),
+        ({"size": {"longest_edge": 5000}}, "size is .*5000.*, not a longest_edge up to 4096"),
+        ({"resample": 3}, r"resample is 3, not 1 \(lanczos\)"),
+    ],
+)
+def test_squares_that_are_not_read(change, message, tmp_path):
+    family = Smol(tmp_path)
+    for name, value in change.items():
+        setattr(family.processor.image_processor, name, value)
+    family.processor.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        split.from_folder(tmp_path, family.spec, video=False)
+
+
+def test_numbers_in_words():
+    said = {0: "zero", 13: "thirteen", 20: "twenty", 64: "sixty-four", 100: "one hundred"}
+    said |= {128: "one hundred and twenty-eight", 1007: "one thousand and seven"}
+    said |= {12345: "twelve thousand, three hundred and forty-five"}
+    assert {n: split.number(n) for n in said} == said
+    words = pytest.importorskip("num2words")
+    assert all(split.number(n) == words.num2words(n) for n in range(20_000))
+
+
+def same(ours, theirs, often=1e-4):
     """Up to what torchvision's batched kernel itself moves: one step, rarely two."""
     steps = np.abs(ours.transpose(0, 3, 1, 2) - np.asarray(theirs)) * 0.5 * 255
-    assert steps.max() <= 2.01 and (steps > 1.01).mean() < 1e-4
+    assert steps.max() <= 2.01 and (steps > 1.01).mean() < often
 
 
 def test_pixel_settings_that_do_not_fit_the_model_are_errors(tmp_path):
@@ -327,6 +449,7 @@ def test_frames_shown_one_by_one_keep_their_place(family):
     assert got.vision.max() + 1 == 3 * patches
     newlines = int((got.vision == -2).sum())
     assert newlines == (3 if family.name == "llava_onevision" else 0)
-    words = np.flatnonzero(got.tokens == chat.candidate("Here?", end=False)[0])
+    (first, *_) = chat.tokenizer.encode("Here?", add_special_tokens=False).ids
+    words = np.flatnonzero(got.tokens == first)
     assert (got.vision[: words[-1]] >= 0).sum() == 2 * patches
     assert "Here?" in said

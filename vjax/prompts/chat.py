@@ -260,7 +260,7 @@ class Chat:
 
     def candidate(self, text: str, *, end: bool = True) -> list[int]:
         """Token ids of an answer, with the end of turn; ValueError if it holds a special token."""
-        ids = self._ids(self._plain(text))
+        ids = self._ids(self.opening + self._plain(text))
         return ids + self.end if end else ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -269,6 +269,19 @@ class Chat:
         if self.end[-1] in ids:
             ids = ids[: ids.index(self.end[-1])]
         return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    @functools.cached_property
+    def opening(self) -> str:
+        """White space that the template puts before an answer and not after its question.
+
+        SmolVLM's asks with `Assistant:` and tells `Assistant: Yes`, whose last token has the space.
+        """
+        ask = {"role": "user", "content": self._said("?")}
+        reply = {"role": "assistant", "content": self._said(MARK)}
+        told, _, _ = self._render([ask, reply]).partition(MARK)
+        asked = self._render([ask], add_generation_prompt=True)
+        rest = told.removeprefix(asked)
+        return rest if rest.isspace() else ""
 
     @functools.cached_property
     def closing(self) -> str:
