@@ -13,6 +13,7 @@ from vjax.families.registry import RELEASES
 CLASSES = {
     "qwen2_vl": "Qwen2VLForConditionalGeneration",
     "llava_onevision": "LlavaOnevisionForConditionalGeneration",
+    "smolvlm": "SmolVLMForConditionalGeneration",
     "llava": "LlavaForConditionalGeneration (the layout of vjax-tiny)",
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",

@@ -41,6 +41,22 @@ def llava_onevision(tied, *sizes):
     }  # fmt: skip
 
 
+def smolvlm(vision, shuffle, *sizes, **more):
+    width, layers, heads, ffn, side, patch = vision
+    return {
+        "model_type": "smolvlm", "image_token_id": 49190, "scale_factor": shuffle,
+        "vision_config": {
+            "model_type": "smolvlm_vision", "hidden_size": width, "num_hidden_layers": layers,
+            "num_attention_heads": heads, "intermediate_size": ffn, "image_size": side,
+            "patch_size": patch,
+        },
+        "text_config": text(*sizes, model_type="llama", **more),
+    }  # fmt: skip
+
+
+SIGLIP_BASE, SIGLIP_SO400M = (768, 12, 12, 3072, 512, 16), (1152, 27, 16, 4304, 384, 14)
+
+
 def plain(kind, tied, *sizes, **more):
     return text(*sizes, model_type=kind, tie_word_embeddings=tied, **more)
 
@@ -52,6 +68,9 @@ RELEASED = {
     "LLaVA-OneVision-0.5B": llava_onevision(True, 896, 24, 14, 2, 4864, 152000),
     "LLaVA-OneVision-7B": llava_onevision(False, 3584, 28, 28, 4, 18944, 152000),
     "LLaVA-OneVision-72B": llava_onevision(False, 8192, 80, 64, 8, 29568, 152000),
+    "SmolVLM2-256M": smolvlm(SIGLIP_BASE, 4, 576, 30, 9, 3, 1536, 49280),
+    "SmolVLM2-500M": smolvlm(SIGLIP_BASE, 4, 960, 32, 15, 5, 2560, 49280),
+    "SmolVLM2-2.2B": smolvlm(SIGLIP_SO400M, 3, 2048, 24, 32, 32, 8192, 49280),
     "SmolLM2-135M": plain("llama", True, 576, 30, 9, 3, 1536, 49152),
     "Llama-3.2-1B": plain("llama", True, 2048, 16, 32, 8, 8192, 128256, head_dim=64),
     "Mistral-7B": plain("mistral", False, 4096, 32, 32, 8, 14336, 32000),

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from tests.interop.theirs import agree, logits
-from tests.prompts.test_reference_chat import OneVision, Qwen
+from tests.prompts.test_reference_chat import OneVision, Qwen, Smol
 from vjax import main
 from vjax.config import freeze
 from vjax.evals.summary import read_results
@@ -16,6 +16,7 @@ from vjax.interop import load_weights
 from vjax.interop.variables import by_path
 from vjax.jobs import _model
 from vjax.prompts import Prompt
+from vjax.prompts.pixels import normalised
 from vjax.prompts.processors.grids import GridPixels
 from vjax.prompts.processors.tiles import TilePixels
 from vjax.train.metrics import read_metrics
@@ -42,7 +43,11 @@ SMALL = (
     "--config.eval.bootstrap=20",
     "--config.optim.lr=0.005",  # with more, rounding in float32 grows with what was learnt
 )
-CLASSES = {"qwen2_vl_2b": (Qwen, "Qwen2VL"), "llava_onevision_7b": (OneVision, "LlavaOnevision")}
+CLASSES = {
+    "qwen2_vl_2b": (Qwen, "Qwen2VL"),
+    "llava_onevision_7b": (OneVision, "LlavaOnevision"),
+    "smolvlm2_256m": (Smol, "SmolVLM"),
+}
 
 
 @pytest.fixture(scope="module", params=CLASSES)
@@ -117,6 +122,9 @@ def reference(model, asked):
         arrays["pixel_values"], arrays["image_grid_thw"] = patches[2], np.array(grids[2:])
         types = np.where(ids == spec.image_token_id, 1, 0)
         arrays["mm_token_type_ids"] = np.where(ids == spec.video_token_id, 2, types)
+    elif spec.family == "smolvlm":
+        x = normalised(np.stack(frames), spec.vision.mean, spec.vision.std)
+        arrays["pixel_values"] = x.transpose(0, 3, 1, 2)[None]
     else:
         rule = TilePixels(56, spec.tiles, spec.vision.mean, spec.vision.std)
         arrays["pixel_values_videos"] = np.stack(
