@@ -14,6 +14,7 @@ CLASSES = {
     "qwen2_vl": "Qwen2VLForConditionalGeneration",
     "llava_onevision": "LlavaOnevisionForConditionalGeneration",
     "smolvlm": "SmolVLMForConditionalGeneration",
+    "llava_next_video": "LlavaNextVideoForConditionalGeneration",
     "llava": "LlavaForConditionalGeneration (the layout of vjax-tiny)",
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",

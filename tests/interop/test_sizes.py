@@ -57,6 +57,19 @@ def smolvlm(vision, shuffle, *sizes, **more):
 SIGLIP_BASE, SIGLIP_SO400M = (768, 12, 12, 3072, 512, 16), (1152, 27, 16, 4304, 384, 14)
 
 
+CLIP = {
+    "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096,
+    "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 336, "patch_size": 14,
+}  # fmt: skip
+
+
+def llava_next_video(kind, *sizes):
+    return {
+        "model_type": "llava_next_video", "text_config": text(*sizes, model_type=kind),
+        "vision_config": CLIP, "image_token_index": 32001, "video_token_index": 32000,
+    }  # fmt: skip
+
+
 def plain(kind, tied, *sizes, **more):
     return text(*sizes, model_type=kind, tie_word_embeddings=tied, **more)
 
@@ -71,6 +84,9 @@ RELEASED = {
     "SmolVLM2-256M": smolvlm(SIGLIP_BASE, 4, 576, 30, 9, 3, 1536, 49280),
     "SmolVLM2-500M": smolvlm(SIGLIP_BASE, 4, 960, 32, 15, 5, 2560, 49280),
     "SmolVLM2-2.2B": smolvlm(SIGLIP_SO400M, 3, 2048, 24, 32, 32, 8192, 49280),
+    "LLaVA-NeXT-Video-7B": llava_next_video("llama", 4096, 32, 32, 32, 11008, 32064),
+    "LLaVA-NeXT-Video-7B-32K": llava_next_video("mistral", 4096, 32, 32, 8, 14336, 32064),
+    "LLaVA-NeXT-Video-34B": llava_next_video("llama", 7168, 60, 56, 8, 20480, 64064),
     "SmolLM2-135M": plain("llama", True, 576, 30, 9, 3, 1536, 49152),
     "Llama-3.2-1B": plain("llama", True, 2048, 16, 32, 8, 8192, 128256, head_dim=64),
     "Mistral-7B": plain("mistral", False, 4096, 32, 32, 8, 14336, 32000),

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from tests.interop.theirs import agree, logits
-from tests.prompts.test_reference_chat import OneVision, Qwen, Smol
+from tests.prompts.test_reference_chat import NextVideo, OneVision, Qwen, Smol
 from vjax import main
 from vjax.config import freeze
 from vjax.evals.summary import read_results
@@ -47,6 +47,7 @@ CLASSES = {
     "qwen2_vl_2b": (Qwen, "Qwen2VL"),
     "llava_onevision_7b": (OneVision, "LlavaOnevision"),
     "smolvlm2_256m": (Smol, "SmolVLM"),
+    "llava_next_video_7b": (NextVideo, "LlavaNextVideo"),
 }
 
 

@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from tests.interop.theirs import note
 from vjax.families import spec_of
 from vjax.prompts import Prompt
 from vjax.prompts.chat import Chat
 from vjax.prompts.media import Native, Squares
-from vjax.prompts.pixels import Picture
 from vjax.prompts.processors import split
 from vjax.prompts.processors.tiles import TilePixels
 
@@ -76,17 +75,39 @@ SMOL_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
+VICUNA = ("<unk>", "<s>", "</s>", "<pad>", "<image>", "<video>")
+# an answer has no end in it, and the tokenizer puts <s> before all
+VICUNA_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ message.role.upper() + ': ' }}"
+    "{% for part in message.content | selectattr('type', 'equalto', 'image') %}"
+    "{{ '<image>\n' }}{% endfor %}"
+    "{% for part in message.content | selectattr('type', 'equalto', 'video') %}"
+    "{{ '<video>\n' }}{% endfor %}"
+    "{% for part in message.content | selectattr('type', 'equalto', 'text') %}"
+    "{{ part.text + ' ' }}{% endfor %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
 
 
 def small_tokenizer(special):
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    if special is VICUNA:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Metaspace()
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", 1)]
+        )
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=300, special_tokens=[AddedToken(t, special=True) for t in special],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
     )  # fmt: skip
-    tokenizer.train_from_iterator(["user assistant system What happens here? Yes"] * 20, trainer)
+    said = "user assistant system What happens here? Yes USER: ASSISTANT: \n"
+    tokenizer.train_from_iterator([said] * 20, trainer)
     return tokenizer
 
 
@@ -200,14 +221,51 @@ class Smol(Qwen):
         self.save(folder)
 
 
-def fast(tokenizer, special, end="<|im_end|>"):
+class NextVideo(Qwen):
+    name = "llava_next_video"
+
+    def __init__(self, folder):
+        tokenizer = small_tokenizer(VICUNA)
+        ids = {name: tokenizer.token_to_id(name) for name in VICUNA}
+        sizes = [[56 * a, 56 * b] for a, b in ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))]
+        config = transformers.LlavaNextVideoConfig(
+            vision_config=dict(
+                model_type="clip_vision_model", hidden_size=32, intermediate_size=64,
+                num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=7,
+            ),
+            text_config=dict(
+                model_type="llama", hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                num_key_value_heads=1, intermediate_size=64, vocab_size=300,
+                pad_token_id=ids["<pad>"],
+            ),
+            image_token_index=ids["<image>"], video_token_index=ids["<video>"],
+            image_grid_pinpoints=sizes,
+        )  # fmt: skip
+        middle = dict(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
+        self.processor = transformers.LlavaNextVideoProcessor(
+            image_processor=transformers.LlavaNextImageProcessor(
+                image_grid_pinpoints=sizes, **middle
+            ),
+            video_processor=transformers.LlavaNextVideoVideoProcessor(**middle),
+            tokenizer=fast(tokenizer, VICUNA, "</s>", bos_token="<s>"),
+            chat_template=VICUNA_TEMPLATE, patch_size=7, num_additional_image_tokens=1,
+            vision_feature_select_strategy="default",
+        )  # fmt: skip
+        self.config, self.options = config, {}
+        self.save(folder)
+
+
+def fast(tokenizer, special, end="<|im_end|>", **names):
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=end, pad_token=end,
-        additional_special_tokens=list(special),
+        additional_special_tokens=list(special), **names,
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[Qwen, OneVision, Smol], ids=lambda family: family.name)
+TILED = (OneVision, NextVideo)
+
+
+@pytest.fixture(scope="module", params=[Qwen, *TILED, Smol], ids=lambda family: family.name)
 def family(request, tmp_path_factory):
     return request.param(tmp_path_factory.mktemp(request.param.name))
 
@@ -269,7 +327,8 @@ def test_token_ids_are_those_of_the_processor(family, name):
     want = theirs(family, CONVERSATIONS[name], with_answer=False)["input_ids"][0]
     assert got.tokens.tolist() == want.tolist()
     earlier = len(CONVERSATIONS[name]) - 1
-    assert got.tokens[got.answer].tolist() == family.native.candidate("Yes") * earlier
+    said = family.native.candidate("Yes", end=family.spec.template_ends)
+    assert got.tokens[got.answer].tolist() == said * earlier
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
@@ -321,12 +380,13 @@ def test_arguments_are_those_that_the_processor_gives(family, name):
 
 
 @pytest.mark.parametrize("size", [(60, 90), (40, 170), (300, 200), (56, 56), (10, 20)], ids=str)
-def test_stills_are_cut_as_transformers_cuts_them(size, tmp_path):
-    family = OneVision(tmp_path)
+@pytest.mark.parametrize("make", TILED)
+def test_stills_are_cut_as_transformers_cuts_them(make, size, tmp_path):
+    family = make(tmp_path)
     image = photo(*size)
     rule = TilePixels.from_folder(tmp_path, family.spec, video=False)
     want = family.processor.image_processor(torch.from_numpy(image.transpose(2, 0, 1)))
-    same(rule.still(image), want["pixel_values"][0])
+    same(rule.still(image), want["pixel_values"][0], rule.std)
 
 
 def test_stills_among_others_are_padded(tmp_path):
@@ -339,90 +399,20 @@ def test_stills_among_others_are_padded(tmp_path):
         same(rule.still(image, alone=False), pixels)
 
 
-def test_frames_are_those_of_transformers(tmp_path):
-    family = OneVision(tmp_path)
-    frames = np.stack(video(3, 97, 133))
+@pytest.mark.parametrize("size", [(97, 133), (133, 97), (31, 56)], ids=str)
+@pytest.mark.parametrize("make", TILED)
+def test_frames_are_those_of_transformers(make, size, tmp_path):
+    family = make(tmp_path)
+    frames = np.stack(video(3, *size))
     rule = TilePixels.from_folder(tmp_path, family.spec, video=True)
     want = family.processor.video_processor([torch.from_numpy(frames.transpose(0, 3, 1, 2))])
-    same(rule.frames(frames), want["pixel_values_videos"][0])
+    same(rule.frames(frames), want["pixel_values_videos"][0], rule.std)
 
 
-@pytest.mark.parametrize("whole", [False, True], ids=["split", "whole"])
-@pytest.mark.parametrize("size", [(60, 90), (40, 170), (300, 200), (56, 56), (10, 20)], ids=str)
-def test_stills_are_split_as_transformers_splits_them(size, whole, tmp_path):
-    family = Smol(tmp_path)
-    family.processor.image_processor.do_image_splitting = not whole
-    family.processor.save_pretrained(tmp_path)
-    image = photo(*size)
-    rule = split.from_folder(tmp_path, family.spec, video=False)
-    want = family.processor.image_processor(torch.from_numpy(image.transpose(2, 0, 1)))
-    # up to three resizings follow each other, each rounded
-    same(rule.squares(Picture("image", (image,))), want["pixel_values"][0], often=1e-3)
-
-
-def test_times_are_written_as_the_processor_writes_them(tmp_path):
-    family = Smol(tmp_path)
-    frames = video(3, 60, 90)
-    clip = {"total_num_frames": 1300, "fps": 8.0, "duration": 162.5}
-    shown = [9, 500, 1299]
-    got = family.native.encode(
-        Prompt((("video", (0, 1, 2)), ASK), frames, "", times=tuple(n / 8 for n in shown),
-               durations=(162.5,)),
-        with_answer=False,
-    )  # fmt: skip
-    family.options = {"video_metadata": [clip | {"frames_indices": shown}]}
-    want = theirs(family, [((("video", (0, 1, 2)), ASK), frames)], with_answer=False)
-    assert got.tokens.tolist() == want["input_ids"][0].tolist()
-    said = family.native.tokenizer.decode(got.tokens.tolist(), skip_special_tokens=False)
-    assert "series of three frames from a 0:02:42" in said and "Frame from 01:02:<fake" in said
-
-
-def test_images_and_videos_together_are_squares_in_order(tmp_path):
-    """The processor loses the images; the class takes them."""
-    family = Smol(tmp_path)
-    turns = [Prompt(parts, shown, "Yes") for parts, shown in CONVERSATIONS["turns"]]
-    given = family.native.arguments(turns)
-    assert (given["input_ids"] == family.spec.image_token_id).sum() == 4 * 12
-    frames, still = (split.from_folder(tmp_path, family.spec, video=v) for v in (True, False))
-    (first, _, last) = (Picture("", shown) for _, shown in CONVERSATIONS["turns"])
-    want = np.concatenate([frames.squares(first), still.squares(last)])
-    np.testing.assert_array_equal(given["pixel_values"][0], want.transpose(0, 3, 1, 2))
-
-
-def test_a_text_that_looks_like_a_video_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="holds the special token '<video>'"):
-        Smol(tmp_path).native.encode(Prompt((("text", "a <video> b"),), (), "Yes"))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"max_image_size": {"longest_edge": 42}}, "42 is 3 patches, which are no whole blocks"),
-        ({"size": {"longest_edge": 5000}}, "size is .*5000.*, not a longest_edge up to 4096"),
-        ({"resample": 3}, r"resample is 3, not 1 \(lanczos\)"),
-    ],
-)
-def test_squares_that_are_not_read(change, message, tmp_path):
-    family = Smol(tmp_path)
-    for name, value in change.items():
-        setattr(family.processor.image_processor, name, value)
-    family.processor.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=message):
-        split.from_folder(tmp_path, family.spec, video=False)
-
-
-def test_numbers_in_words():
-    said = {0: "zero", 13: "thirteen", 20: "twenty", 64: "sixty-four", 100: "one hundred"}
-    said |= {128: "one hundred and twenty-eight", 1007: "one thousand and seven"}
-    said |= {12345: "twelve thousand, three hundred and forty-five"}
-    assert {n: split.number(n) for n in said} == said
-    words = pytest.importorskip("num2words")
-    assert all(split.number(n) == words.num2words(n) for n in range(20_000))
-
-
-def same(ours, theirs, often=1e-4):
+def same(ours, theirs, std=(0.5, 0.5, 0.5), often=1e-4):
     """Up to what torchvision's batched kernel itself moves: one step, rarely two."""
-    steps = np.abs(ours.transpose(0, 3, 1, 2) - np.asarray(theirs)) * 0.5 * 255
+    steps = np.abs(ours.transpose(0, 3, 1, 2) - np.asarray(theirs)) * 255
+    steps = steps * np.reshape(std, (3, 1, 1))
     assert steps.max() <= 2.01 and (steps > 1.01).mean() < often
 
 

@@ -20,13 +20,6 @@ from vjax.families.text import (
 )
 from vjax.families.vision import tower_config, tower_spec, tower_weights
 
-# what the modules here compute; a config that asks for something else is refused
-# (part, key, the value where the key is absent, the value that is read)
-REQUIRED = (
-    ("vision_config", "model_type", None, "siglip_vision_model"),
-    ("", "vision_feature_select_strategy", "default", "full"),
-    ("", "multimodal_projector_bias", True, True),
-)
 TOP = (
     "vision_config", "text_config", "image_token_index", "image_token_id", "image_seq_length",
     "projector_hidden_act", "multimodal_projector_bias", "tie_word_embeddings", "ignore_index",
@@ -48,19 +41,26 @@ def spec(config: dict) -> ModelSpec:
 
 
 def read(
-    config: dict, family: str, *, layer: int = -2, frame_token_id: int, fields: tuple[str, ...] = ()
-) -> ModelSpec:
+    config: dict, family: str, *, layer: int = -2, frame_token_id: int,
+    fields: tuple[str, ...] = (), tower: str = "siglip_vision_model", strategy: str = "full",
+) -> ModelSpec:  # fmt: skip
     """What the LLaVA layouts share.
 
     Args:
       layer: the class's default vision_feature_layer.
+      tower: model_type of its tower; strategy: its vision_feature_select_strategy, `full` or, less
+        a class token, `default`. A config that asks for others is refused.
       fields: of config.json that the family reads beside those that all do.
 
     Raises:
       KeyError: a size that is missing.
       ValueError: as `spec`.
     """
-    for part, key, absent, want in REQUIRED:
+    for part, key, absent, want in (
+        ("vision_config", "model_type", None, tower),
+        ("", "vision_feature_select_strategy", "default", strategy),
+        ("", "multimodal_projector_bias", True, True),
+    ):
         found = (config[part] if part else config).get(key, absent)
         if found != want:
             name = f"{part}.{key}" if part else key
@@ -101,7 +101,7 @@ def config_json(spec: ModelSpec) -> dict:
         "multimodal_projector_bias": True,
         "tie_word_embeddings": text.tied,
         "vision_feature_layer": vision.select_layer,
-        "vision_feature_select_strategy": "full",
+        "vision_feature_select_strategy": "default" if vision.class_token else "full",
         "vision_config": tower_config(vision),
         "text_config": decoder_config(text)
         | {

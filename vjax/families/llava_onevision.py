@@ -40,11 +40,12 @@ def spec(config: dict) -> ModelSpec:
     read = llava.read(full, "llava_onevision", layer=-1, frame_token_id=NO_TOKEN, fields=FIELDS)
     return dataclasses.replace(
         read,
-        projector=dataclasses.replace(read.projector, pool=POOL, newline=True),
+        projector=dataclasses.replace(read.projector, pool=POOL, newline=True, video_newline=True),
         video_token_id=config.get("video_token_id", config.get("video_token_index")),
         tiles=TilesSpec(
             tuple((h, w) for h, w in config["image_grid_pinpoints"]),
             int(aspect.removeprefix(ASPECT)),
+            alone=True,
         ),
         pictures="tiles",
     )

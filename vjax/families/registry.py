@@ -3,12 +3,21 @@
 import pathlib
 import types
 
-from vjax.families import causal, llava, llava_onevision, qwen2_vl, smolvlm, text
+from vjax.families import (
+    causal,
+    llava,
+    llava_next_video,
+    llava_onevision,
+    qwen2_vl,
+    smolvlm,
+    text,
+)
 from vjax.families.fields import read_json
 from vjax.families.spec import ModelSpec, Release
 
 FAMILIES: dict[str, types.ModuleType] = {
     "llava": llava,
+    "llava_next_video": llava_next_video,
     "llava_onevision": llava_onevision,
     "qwen2_vl": qwen2_vl,
     "smolvlm": smolvlm,

@@ -83,8 +83,11 @@ class ProjectorSpec:
       hidden: width between them; 0 = the decoder's (LLaVA-1.5).
       merge: side of the blocks of patches that become one token, side by side in its channels.
       norm: a LayerNorm before (Qwen2-VL's PatchMerger: merge 2, norm, hidden 4 x the tower's).
-      pool: frames, unlike stills, are shrunk by it afterwards, side by side (bilinear).
-      newline: there is a learned vector that ends the rows of a still's grid, and a video.
+      pool: frames, unlike stills, are shrunk by it, side by side: by `pool_kind` bilinear after the
+        layers, a side that it does not divide rounded up (LLaVA-OneVision); or by average before
+        them, what is left over dropped (LLaVA-NeXT-Video).
+      newline: there is a learned vector that ends the rows of a still's grid; `video_newline`: it
+        ends videos too.
     """
 
     kind: str = "mlp2"
@@ -94,19 +97,25 @@ class ProjectorSpec:
     norm: bool = False
     pool: int = 1
     newline: bool = False
+    pool_kind: str = "bilinear"
+    video_newline: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class TilesSpec:
-    """A still cut into tiles of the tower's size, beside the whole of it (LLaVA-OneVision).
+    """A still cut into tiles of the tower's size, beside the whole of it (LLaVA-NeXT, -OneVision).
 
     Attributes:
       sizes: (height, width) in pixels that stills are fitted to.
-      most: a grid of more patches than this many tiles is shrunk (anyres_max_9: 9).
+      most: a grid of more patches than this many tiles is shrunk (anyres_max_9: 9); 0 = never.
+      alone: a still is cut only where it is the one still of its conversation.
+      crop: frames keep their shape and are cut square from the middle; else they are squeezed.
     """
 
     sizes: tuple[tuple[int, int], ...]
-    most: int
+    most: int = 0
+    alone: bool = False
+    crop: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +182,8 @@ class ModelSpec:
         prompts/processors) and its reference class takes them (in interop/arguments): `squares` of
         the tower's size, which only the latter knows; `tiles` of it; `split`, squares that the text
         names; `grids` of patches.
+      template_ends: its chat template writes the end of an answer; where it does not, as Vicuna's,
+        that is `end_token_id`.
     """
 
     family: str
@@ -186,11 +197,14 @@ class ModelSpec:
     video_token_id: int = NO_TOKEN
     tiles: TilesSpec | None = None
     pictures: str = "squares"
+    template_ends: bool = True
 
     @property
     def frame_side(self) -> int:
         """Vision tokens along a side of a frame of the tower's size."""
         side = self.vision.image_size // self.vision.patch_size // self.projector.merge
+        if self.projector.pool_kind == "average":
+            return side // self.projector.pool
         return -(-side // self.projector.pool)
 
 

@@ -59,6 +59,26 @@ SCALING_KEYS = {
 }
 
 
+# what transformers' classes take where a text_config says nothing, as some releases' do
+ABSENT: Mapping[str, Mapping] = types.MappingProxyType(
+    {
+        "llama": dict(
+            vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32,
+            num_attention_heads=32, eos_token_id=2,
+        ),
+        "mistral": dict(
+            vocab_size=32000, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
+            num_attention_heads=32, num_key_value_heads=8, sliding_window=4096, eos_token_id=2,
+        ),
+    }
+)  # fmt: skip
+
+
+def filled(config: Mapping) -> dict:
+    """A decoder's config with the sizes that it leaves to its class."""
+    return dict(ABSENT.get(config.get("model_type"), {})) | dict(config)
+
+
 def decoder_spec(config: Mapping, *, tied: bool | None = None, where: str = "") -> DecoderSpec:
     """Reads the config of a decoder.
 

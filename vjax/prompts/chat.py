@@ -89,9 +89,7 @@ class Chat:
         # one scan of a text, where some tokenizers have hundreds of them
         kept = [*self.special, *(kind.text for kind in media.kinds.values() if kind.text)]
         self._any_special = re.compile("|".join(map(re.escape, kept)) or "(?!)")
-        self._tokenised = functools.lru_cache(LATELY)(
-            functools.partial(tokenizer.encode, add_special_tokens=False)
-        )
+        self._tokenised = functools.lru_cache(LATELY)(tokenizer.encode)
 
     @classmethod
     def from_folder(
@@ -143,7 +141,7 @@ class Chat:
         turns, pictures = _shown(turns)
         laid = self.media.lay(pictures)
         text, spans = self._laid_out(turns, system, pictures, laid)
-        found = self._tokenised(text)
+        found = self._tokenised(text, add_special_tokens=self._opens(text))
         reply = self.candidate(turns[-1].answer) if with_answer else []
         tokens = np.array([*found.ids, *reply])
         answer = np.arange(len(tokens)) >= len(tokens) - len(reply)
@@ -158,7 +156,7 @@ class Chat:
         turns, pictures = _shown(turns)
         laid = self.media.lay(pictures)
         text, _ = self._laid_out(turns, system, pictures, laid)
-        ids = self._ids(text)
+        ids = self._tokenised(text, add_special_tokens=self._opens(text)).ids
         self._check_places([i for i in ids if i in self.placeholders], pictures, laid)
         extra = sum(block.tokens - 1 for one in laid for block in one.blocks or (one,))
         return len(ids) + extra + len(self.candidate(turns[-1].answer))
@@ -285,11 +283,16 @@ class Chat:
 
     @functools.cached_property
     def closing(self) -> str:
-        """What the template puts after an answer, up to its first special token: the end of turn.
+        """What comes after an answer: the end of turn.
+
+        It is what the template puts there, up to its first special token; where `template_ends` is
+        not true of the model, the token that config.json calls the end.
 
         Raises:
           ValueError: there is none, or it is padding.
         """
+        if not self.spec.template_ends:
+            return self.tokenizer.id_to_token(self.spec.end_token_id)
         ask = {"role": "user", "content": self._said("?")}
         reply = {"role": "assistant", "content": self._said(MARK)}
         _, _, text = self._render([ask, reply]).partition(MARK)
@@ -335,7 +338,13 @@ class Chat:
                 )
 
     def _ids(self, text: str) -> list[int]:
-        return self._tokenised(text).ids
+        return self._tokenised(text, add_special_tokens=False).ids
+
+    def _opens(self, text: str) -> bool:
+        """Whether the tokenizer puts its own token before a conversation: processors let it, unless
+        the template has written it; tokenizers of language models leave it to the template."""
+        first = self.names.get("bos_token")
+        return self.spec.vision is not None and not (first and text.startswith(first))
 
     def _render(self, messages: list[dict], *, add_generation_prompt: bool = False) -> str:
         try:

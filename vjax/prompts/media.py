@@ -53,7 +53,9 @@ class Squares:
         kinds = {"frame": known["frame"], "image": known.get("view", known["image"])}
         side = spec.vision.image_size // spec.vision.patch_size
         theirs = spec.pictures == "squares"
-        return cls(kinds, spec.frame_side**2, side, spec.projector.newline, spec.vision, theirs)
+        return cls(
+            kinds, spec.frame_side**2, side, spec.projector.video_newline, spec.vision, theirs
+        )
 
     def lay(self, pictures: Sequence[Picture]) -> list[Laid]:
         laid = Laid(self.patches + self.newline, (1, self.side, self.side), self.newline)

@@ -124,6 +124,16 @@ def _resized(image: np.ndarray, height: int, width: int, how: Image.Resampling) 
     return np.asarray(rows.resize((width, height), how))
 
 
+def middle(image: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [H, W, 3] -> uint8 [size, size, 3]: the shorter side brought to `size`, the rest of the
+    longer cut off on both ends, as CLIP's processor does."""
+    H, W, _ = image.shape
+    short = min(H, W)
+    x = bicubic(image, int(size * H / short), int(size * W / short))
+    top, left = (x.shape[0] - size) // 2, (x.shape[1] - size) // 2
+    return x[top : top + size, left : left + size]
+
+
 def to_model_size(image: np.ndarray, size: int) -> np.ndarray:
     """uint8 [H, W, 3] -> uint8 [size, size, 3]: mean over whole factors, else Pillow bicubic."""
     H, W, _ = image.shape

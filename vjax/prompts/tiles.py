@@ -1,6 +1,7 @@
 """Stills cut into tiles: which size they are fitted to, and which tokens they become.
 
-Reference: transformers' LlavaOnevisionModel.pack_image_features (arXiv 2408.03326, section 3.3).
+Reference: pack_image_features of transformers' LlavaNextVideoModel and LlavaOnevisionModel (arXiv
+2408.03326, section 3.3).
 """
 
 import math
@@ -59,7 +60,7 @@ def tile_tokens(
     else:
         pad = (columns - int(round(width * (rows / height), 7))) // 2
         grid = grid[:, pad : columns - pad]
-    ratio = math.sqrt(grid.size / (spec.most * side**2))
+    ratio = math.sqrt(grid.size / (spec.most * side**2)) if spec.most else 0
     shrunk = tuple(int(n // ratio) if ratio > 1.1 else n for n in grid.shape)
     (r0, r1, rw), (c0, c1, cw) = (_between(n, m) for n, m in zip(grid.shape, shrunk, strict=True))
     index = np.stack([grid[np.ix_(r, c)] for r in (r0, r1) for c in (c0, c1)], -1)

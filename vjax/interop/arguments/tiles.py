@@ -1,7 +1,8 @@
 """Frames of one size and stills in tiles, as LlavaOnevisionForConditionalGeneration takes them.
 
 pixel_values [V, tiles, 3, H, W] or [V, 3, H, W], image_sizes [V, 2], batch_num_images [B];
-pixel_values_videos [V, frames, 3, H, W].
+pixel_values_videos [V, frames, 3, H, W]. LlavaNextVideoForConditionalGeneration too, which cuts
+stills wherever they are.
 """
 
 import numpy as np
@@ -22,7 +23,8 @@ def take(spec: ModelSpec, ids: np.ndarray, mask: np.ndarray, given: dict) -> dic
     videos, pixels = given.pop("pixel_values_videos", none), given.pop("pixel_values", none)
     sizes = given.pop("image_sizes", np.zeros((0, 2), np.int64)).tolist()
     together = given.pop("batch_num_images", np.ones(len(sizes), np.int64))
-    alone = np.repeat(together == 1, together)  # a still among others of its row is not cut
+    # a still among others of its row is not cut
+    alone = np.repeat((together == 1) | (not spec.tiles.alone), together)
     pixels = pixels[:, None] if pixels.ndim == 4 else pixels
     V, F = videos.shape[:2]
     frame, first = spec.frame_side**2, V * F * spec.frame_side**2
@@ -40,7 +42,7 @@ def take(spec: ModelSpec, ids: np.ndarray, mask: np.ndarray, given: dict) -> dic
         still_index.append(np.where(index == NEWLINE, newline, first + index))
         still_weight.append(weight)
         first += count * side * side
-    ends = np.full((V, 1), newline)
+    ends = np.full((V, int(spec.projector.video_newline)), newline)
     video_index = np.concatenate([np.arange(V * F * frame).reshape(V, F * frame), ends], 1)
     tokens = {spec.video_token_id: plain(video_index.reshape(-1))}
     if still_index:

@@ -3,7 +3,7 @@
 import math
 
 import jax
-from einops import rearrange
+from einops import rearrange, reduce
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -27,14 +27,19 @@ class Connector(nnx.Module):
         self.fc1 = Dense(into, hidden, ("embed", "ffn"), bias=True, stack=(), rngs=rngs)
         self.fc2 = Dense(hidden, width, ("ffn", "embed"), bias=True, stack=(), rngs=rngs)
         self.act = options.act
-        self.pool = options.pool
+        self.pool, self.average = options.pool, options.pool_kind == "average"
         self.newline = nnx.data(None)
         if options.newline:
             self.newline = nnx.Param(0.02 * rngs.params.normal((width,)), axes=("embed",))
 
     def frames(self, x: Float[Array, "V P D"], key: Array | None = None) -> Float[Array, "V Q E"]:
-        """As `stills`, shrunk."""
-        return self.shrink(self.stills(x, key))
+        """As `stills`, in square grids of which each side is divided by `pool`."""
+        if not self.average:
+            return self.shrink(self.stills(x, key))
+        a, side = self.pool, math.isqrt(x.shape[1])
+        grid = rearrange(x, "v (h w) d -> v h w d", h=side)
+        grid = grid[:, : side - side % a, : side - side % a]
+        return self.stills(reduce(grid, "v (h a) (w b) d -> v (h w) d", "mean", a=a, b=a), key)
 
     def stills(self, x: Float[Array, "V P D"], key: Array | None = None) -> Float[Array, "V Q E"]:
         """Patches of a block follow each other in P; each block gives one token."""

@@ -1,6 +1,7 @@
 """Videos as squares of the tower's size, stills as tiles of it beside the whole.
 
-Reference: transformers' LlavaOnevisionImageProcessor and LlavaOnevisionVideoProcessor.
+Reference: transformers' LlavaOnevisionImageProcessor and LlavaOnevisionVideoProcessor,
+LlavaNextImageProcessor and LlavaNextVideoVideoProcessor.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import numpy as np
 from einops import rearrange
 
 from vjax.families.spec import ModelSpec, TilesSpec
-from vjax.prompts.pixels import Laid, Picture, bicubic, normalised, padded, settings
+from vjax.prompts.pixels import Laid, Picture, bicubic, middle, normalised, padded, settings
 from vjax.prompts.tiles import best_size, tile_tokens
 
 
@@ -26,6 +27,8 @@ class TilePixels:
       mean, std: of RGB in 0 ... 1.
       video: whether it is videos, whose frames are not cut.
       still_side, frame_side: vision tokens along a side of a square, and of a frame.
+      crop: frames are cut from the middle, not squeezed.
+      newline: a video ends with the model's newline.
     """
 
     side: int
@@ -35,6 +38,8 @@ class TilePixels:
     video: bool = False
     still_side: int = 0
     frame_side: int = 0
+    crop: bool = False
+    newline: bool = True
 
     @classmethod
     def from_folder(cls, folder: str | Path, spec: ModelSpec, *, video: bool) -> "TilePixels":
@@ -45,7 +50,9 @@ class TilePixels:
         """
         given, side = settings(folder, video=video), spec.vision.image_size
         size = given.get("size") or {"height": side, "width": side}
-        if set(size.values()) != {side}:
+        crop = bool(given.get("do_center_crop", spec.tiles.crop))
+        sizes = {*size.values(), *((given.get("crop_size") or {}).values() if crop else ())}
+        if sizes != {side}:
             raise ValueError(f"{folder}: size is {dict(size)}, the tower takes {side} x {side}")
         fitted = given.get("image_grid_pinpoints") or spec.tiles.sizes
         if tuple(map(tuple, fitted)) != spec.tiles.sizes:
@@ -55,21 +62,26 @@ class TilePixels:
             given.get("image_std", spec.vision.std),
         )
         sides = side // spec.vision.patch_size, spec.frame_side
-        return cls(side, spec.tiles, tuple(mean), tuple(std), video, *sides)
+        newline = spec.projector.video_newline
+        return cls(side, spec.tiles, tuple(mean), tuple(std), video, *sides, crop, newline)
 
     def frames(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """uint8 [H, W, 3] each -> float32 [F, side, side, 3], normalised; aspect is not kept."""
-        x = np.stack([bicubic(frame, self.side, self.side) for frame in frames])
+        """uint8 [H, W, 3] each -> float32 [F, side, side, 3], normalised."""
+        if self.crop:
+            x = np.stack([middle(frame, self.side) for frame in frames])
+        else:
+            x = np.stack([bicubic(frame, self.side, self.side) for frame in frames])
         return normalised(x, self.mean, self.std)
 
     def still(self, image: np.ndarray, *, alone: bool = True) -> np.ndarray:
         """uint8 [H, W, 3] -> float32 [1 + tiles, side, side, 3], normalised: all of it, its tiles.
 
         Args:
-          alone: a still among others of its conversation is not cut, but padded to a square.
+          alone: a still among others of its conversation is not cut, but padded to a square, where
+            `tiles.alone` says so.
         """
         S, (H, W, _) = self.side, image.shape
-        if not alone:
+        if self.tiles.alone and not alone:
             colour = [int(255 * c) for c in self.mean]
             return self.frames([padded(image, max(H, W), max(H, W), colour)])
         h, w = best_size(H, W, self.tiles)
@@ -82,8 +94,9 @@ class TilePixels:
     def lay(self, picture: Picture, *, alone: bool) -> Laid:
         """See `vjax.prompts.pixels.Pixels`."""
         if self.video:
-            return Laid(len(picture.frames) * self.frame_side**2 + 1, newline=True)
-        if not alone:  # an image among others is not cut into tiles
+            tokens = len(picture.frames) * self.frame_side**2
+            return Laid(tokens + self.newline, newline=self.newline)
+        if self.tiles.alone and not alone:  # an image among others is not cut into tiles
             return Laid(self.still_side**2 + 1, newline=True)
         height, width, _ = picture.frames[0].shape
         index, _ = tile_tokens(height, width, self.tiles, self.side, self.still_side)
@@ -106,11 +119,11 @@ class TilePixels:
         x = np.zeros((len(stills), max(map(len, stills)), self.side, self.side, 3), np.float32)
         for row, still in zip(x, stills, strict=True):
             row[: len(still)] = still
-        return {
+        given = {
             "pixel_values": rearrange(x, "v t h w c -> v t c h w"),
             "image_sizes": np.array([image.shape[:2] for image in images]),
-            "batch_num_images": np.array([len(pictures)]),
         }
+        return given | {"batch_num_images": np.array([len(images)])} if self.tiles.alone else given
 
 
 from_folder = TilePixels.from_folder
