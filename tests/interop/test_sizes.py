@@ -57,6 +57,15 @@ def smolvlm(vision, shuffle, *sizes, **more):
 SIGLIP_BASE, SIGLIP_SO400M = (768, 12, 12, 3072, 512, 16), (1152, 27, 16, 4304, 384, 14)
 
 
+def video_llama_3(tied, *sizes):
+    few = ("model_type", "image_size", "vision_use_head")
+    vision = {k: v for k, v in SIGLIP.items() if k not in few} | {"num_hidden_layers": 27}
+    return {
+        "model_type": "video_llama_3", "tie_word_embeddings": tied, "vision_config": vision,
+        "text_config": text(*sizes, model_type="qwen2"),
+    }  # fmt: skip
+
+
 CLIP = {
     "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096,
     "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 336, "patch_size": 14,
@@ -78,6 +87,8 @@ RELEASED = {
     "Qwen2-VL-2B": qwen2_vl(True, 1536, 28, 12, 2, 8960, 151936),
     "Qwen2-VL-7B": qwen2_vl(False, 3584, 28, 28, 4, 18944, 152064),
     "Qwen2-VL-72B": qwen2_vl(False, 8192, 80, 64, 8, 29568, 152064),
+    "VideoLLaMA3-2B": video_llama_3(True, 1536, 28, 12, 2, 8960, 151936),
+    "VideoLLaMA3-7B": video_llama_3(False, 3584, 28, 28, 4, 18944, 152064),
     "LLaVA-OneVision-0.5B": llava_onevision(True, 896, 24, 14, 2, 4864, 152000),
     "LLaVA-OneVision-7B": llava_onevision(False, 3584, 28, 28, 4, 18944, 152000),
     "LLaVA-OneVision-72B": llava_onevision(False, 8192, 80, 64, 8, 29568, 152000),

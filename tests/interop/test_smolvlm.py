@@ -87,16 +87,16 @@ def pair(tmp_path_factory):
     return theirs, load_model(folder)
 
 
-@pytest.mark.parametrize("left", [False, True], ids=["padded right", "padded left"])
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
-def test_logits_are_those_of_transformers(pair, rows, left):
+def test_logits_are_those_of_transformers(pair, rows):
     theirs, ours = pair
-    arrays = asked(*rows, left=left)
-    with torch.no_grad():
-        want = logits(theirs, arrays).numpy()
-    real = arrays["attention_mask"] > 0
-    assert np.abs(want[real]).max() > 0.3  # something to compare
-    agree(reference_logits(ours, **arrays)[real], want[real], 1e-5, of="smolvlm")
+    for left in (False, True):  # where rows are padded
+        arrays = asked(*rows, left=left)
+        with torch.no_grad():
+            want = logits(theirs, arrays).numpy()
+        real = arrays["attention_mask"] > 0
+        assert np.abs(want[real]).max() > 0.3  # something to compare
+        agree(reference_logits(ours, **arrays)[real], want[real], 1e-5, of="smolvlm")
 
 
 def test_squares_without_a_mask_are_whole(pair):
@@ -160,17 +160,17 @@ def test_another_picture_size_keeps_the_table(pair, tmp_path):
     arrays = asked(*ROWS["larger squares"])
     with torch.no_grad():
         want = logits(again, arrays).numpy()
-    agree(reference_logits(ours, **arrays), want, 1e-5, of="smolvlm")
+    real = arrays["attention_mask"] > 0
+    agree(reference_logits(ours, **arrays)[real], want[real], 1e-5, of="smolvlm")
 
 
 def test_bfloat16_is_as_good_as_theirs(pair):
     bfloat16_agrees(*pair, asked(*ROWS["squares"]), of="smolvlm")
 
 
-@pytest.mark.parametrize("rows", ["squares", "larger padded squares"])
-def test_gradients_of_the_loss_are_those_of_transformers(pair, rows):
+def test_gradients_of_the_loss_are_those_of_transformers(pair):
     theirs, ours = pair
-    got = loss_gradients(theirs, ours, asked(*ROWS[rows]))
+    got = loss_gradients(theirs, ours, asked(*ROWS["larger padded squares"]))
     model = theirs.model
     layer, embeddings = model.vision_model.encoder.layers[0], model.vision_model.embeddings
     for ours_, theirs_ in (

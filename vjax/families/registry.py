@@ -11,6 +11,7 @@ from vjax.families import (
     qwen2_vl,
     smolvlm,
     text,
+    video_llama_3,
 )
 from vjax.families.fields import read_json
 from vjax.families.spec import ModelSpec, Release
@@ -21,6 +22,7 @@ FAMILIES: dict[str, types.ModuleType] = {
     "llava_onevision": llava_onevision,
     "qwen2_vl": qwen2_vl,
     "smolvlm": smolvlm,
+    "video_llama_3": video_llama_3,
     **dict.fromkeys(text.KINDS, causal),
 }
 

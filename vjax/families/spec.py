@@ -181,7 +181,7 @@ class ModelSpec:
       pictures: how its own processor cuts images and videos (the module of that name in
         prompts/processors) and its reference class takes them (in interop/arguments): `squares` of
         the tower's size, which only the latter knows; `tiles` of it; `split`, squares that the text
-        names; `grids` of patches.
+        names; `grids` of patches; those, `pruned` in videos.
       template_ends: its chat template writes the end of an answer; where it does not, as Vicuna's,
         that is `end_token_id`.
     """

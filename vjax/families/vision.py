@@ -99,8 +99,9 @@ def tower_weights(spec: TowerSpec, tower: str, ours: str = "tower") -> dict[str,
     embeddings = f"{tower}.embeddings"
     names: dict[str, tuple[str, str]] = {
         f"{ours}/patch/kernel": (f"{embeddings}.patch_embedding.weight", "conv"),
-        f"{ours}/position": (f"{embeddings}.position_embedding.weight", "same"),
     }
+    if spec.position != "rope2d":
+        names[f"{ours}/position"] = (f"{embeddings}.position_embedding.weight", "same")
     if spec.patch_bias:
         names[f"{ours}/patch/bias"] = (f"{embeddings}.patch_embedding.bias", "same")
     if spec.class_token:

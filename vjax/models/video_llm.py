@@ -34,17 +34,19 @@ class VideoLLM(nnx.Module):
     ) -> Float[Array, "N D"]:
         """The bank of vision tokens that `vision_index` points into.
 
-        First those of `images`, which are frames, then of `stills`; or those of `patches`. Last the
-        newline, where the model has one.
+        First those of `images`, which are frames, then of `stills`; or those of `patches`, frames
+        of any size, then of `still_patches`. Last the newline, where the model has one.
         """
         how = {"remat": remat, "key": key}
         bank = []
-        if "patches" in batch:
-            rows = (batch[name][None] for name in ("patches", "patch_hw", "patch_segments"))
-            patches, hw, segments = rows
-            seen = batch["patch_seen"][None] if "patch_seen" in batch else None
-            features = self.tower.encode(patches.astype(dtype), hw, segments, seen=seen, **how)
-            bank.append(self.projector.frames(features, key))
+        kinds = {"": self.projector.frames, "still_": self.projector.stills}
+        for kind, tokens in kinds.items():
+            if f"{kind}patches" in batch:
+                of = ("patches", "patch_hw", "patch_segments")
+                patches, hw, segments = (batch[kind + name][None] for name in of)
+                seen = batch[f"{kind}patch_seen"][None] if f"{kind}patch_seen" in batch else None
+                features = self.tower.encode(patches.astype(dtype), hw, segments, seen=seen, **how)
+                bank.append(tokens(features, key))
         if "images" in batch:
             features = self.tower(batch["images"], dtype=dtype, **how)
             bank.append(self.projector.frames(features, key))

@@ -8,7 +8,7 @@ where absent, as there.
 import numpy as np
 from einops import rearrange
 
-from vjax.families.spec import ModelSpec
+from vjax.families.spec import ModelSpec, TowerSpec
 from vjax.interop.arguments.slots import slots
 from vjax.models.vit import patch_grid
 from vjax.prompts.positions import mrope_positions
@@ -39,17 +39,25 @@ def take(spec: ModelSpec, ids: np.ndarray, mask: np.ndarray, given: dict) -> dic
         rope = _rope(vision.merge, types, mask, grids)
     if rope is not None:
         batch["rope_positions"] = rearrange(rope, "three b t -> b t three").astype(np.int32)
-    frames = [(h, w) for of in grids for t, h, w in of.tolist() for _ in range(t)]
+    return batch | packed(vision, np.concatenate(pixels), np.concatenate(grids), vision.merge)
+
+
+def packed(vision: TowerSpec, pixels: np.ndarray, grids: np.ndarray, merge: int) -> dict:
+    """The batch's `patches` and what goes with them, frame by frame, in blocks of side `merge`.
+
+    Args:
+      pixels: [patches, C t h w]; grids: [V, 3].
+    """
+    frames = [(h, w) for t, h, w in grids.tolist() for _ in range(t)]
     if not frames:  # a model without images still has a block of patches in its buffer
-        frames, pixels = [(vision.merge, vision.merge)], [np.zeros((block, width))]
+        frames, pixels = [(merge, merge)], np.zeros((merge**2, *pixels.shape[1:]))
     patches = rearrange(
-        np.concatenate(pixels), "s (c t y x) -> s (t y x c)",
-        c=3, t=vision.temporal_patch, y=vision.patch_size,
-    )  # fmt: skip
+        pixels, "s (c t y x) -> s (t y x c)", c=3, t=vision.temporal_patch, y=vision.patch_size
+    )
     sizes = [h * w for h, w in frames]
-    return batch | {
+    return {
         "patches": patches.astype(np.float32),
-        "patch_hw": np.concatenate([patch_grid(h, w, vision.merge) for h, w in frames]),
+        "patch_hw": np.concatenate([patch_grid(h, w, merge) for h, w in frames]),
         "patch_segments": np.repeat(np.arange(1, len(frames) + 1, dtype=np.int32), sizes),
     }
 
