@@ -32,6 +32,16 @@ def qwen2_vl(tied, *sizes):
     }  # fmt: skip
 
 
+def qwen2_5_vl(tied, ffn, *sizes):
+    """`ffn`: of the tower."""
+    config = qwen2_vl(tied, *sizes)
+    vision = {"depth": 32, "num_heads": 16, "hidden_size": 1280, "intermediate_size": ffn}
+    return config | {
+        "model_type": "qwen2_5_vl",
+        "vision_config": vision | {"out_hidden_size": sizes[0], "tokens_per_second": 2},
+    }
+
+
 def llava_onevision(tied, *sizes):
     return {
         "model_type": "llava_onevision", "tie_word_embeddings": tied,
@@ -87,6 +97,10 @@ RELEASED = {
     "Qwen2-VL-2B": qwen2_vl(True, 1536, 28, 12, 2, 8960, 151936),
     "Qwen2-VL-7B": qwen2_vl(False, 3584, 28, 28, 4, 18944, 152064),
     "Qwen2-VL-72B": qwen2_vl(False, 8192, 80, 64, 8, 29568, 152064),
+    "Qwen2.5-VL-3B": qwen2_5_vl(True, 3420, 2048, 36, 16, 2, 11008, 151936),
+    "Qwen2.5-VL-7B": qwen2_5_vl(False, 3420, 3584, 28, 28, 4, 18944, 152064),
+    "Qwen2.5-VL-32B": qwen2_5_vl(False, 3456, 5120, 64, 40, 8, 27648, 152064),
+    "Qwen2.5-VL-72B": qwen2_5_vl(False, 3456, 8192, 80, 64, 8, 29568, 152064),
     "VideoLLaMA3-2B": video_llama_3(True, 1536, 28, 12, 2, 8960, 151936),
     "VideoLLaMA3-7B": video_llama_3(False, 3584, 28, 28, 4, 18944, 152064),
     "LLaVA-OneVision-0.5B": llava_onevision(True, 896, 24, 14, 2, 4864, 152000),

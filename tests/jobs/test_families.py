@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from tests.interop.theirs import agree, logits
-from tests.prompts.test_reference_chat import Llama3, NextVideo, OneVision, Qwen, Smol
+from tests.prompts.test_reference_chat import Llama3, NextVideo, OneVision, Qwen, Qwen25, Smol
 from vjax import main
 from vjax.config import freeze
 from vjax.evals.summary import read_results
@@ -46,6 +46,7 @@ SMALL = (
 )
 CLASSES = {
     "qwen2_vl_2b": (Qwen, "Qwen2VL"),
+    "qwen2_5_vl_3b": (Qwen25, "Qwen2_5_VL"),
     "videollama3_2b": (Llama3, "VideoLlama3"),
     "llava_onevision_7b": (OneVision, "LlavaOnevision"),
     "smolvlm2_256m": (Smol, "SmolVLM"),

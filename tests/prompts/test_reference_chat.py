@@ -141,13 +141,14 @@ def video(frames, height, width):
 class Qwen:
     """The family with its processor, on small pictures."""
 
-    name = "qwen2_vl"
+    name, classes = "qwen2_vl", "Qwen2VL"
+    vision = dict(depth=1, embed_dim=32, num_heads=2, hidden_size=32, mlp_ratio=2)
 
     def __init__(self, folder):
         tokenizer = small_tokenizer(QWEN)
         ids = {name: tokenizer.token_to_id(name) for name in QWEN}
-        config = transformers.Qwen2VLConfig(
-            vision_config=dict(depth=1, embed_dim=32, num_heads=2, hidden_size=32, mlp_ratio=2),
+        config = getattr(transformers, f"{self.classes}Config")(
+            vision_config=self.vision,
             text_config=dict(
                 hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
                 intermediate_size=64, vocab_size=300, eos_token_id=ids["<|im_end|>"],
@@ -157,7 +158,7 @@ class Qwen:
             vision_start_token_id=ids["<|vision_start|>"],
         )  # fmt: skip
         size = {"shortest_edge": 4 * 28 * 28, "longest_edge": 40 * 28 * 28}
-        self.processor = transformers.Qwen2VLProcessor(
+        self.processor = getattr(transformers, f"{self.classes}Processor")(
             image_processor=transformers.Qwen2VLImageProcessor(size=size),
             video_processor=transformers.Qwen2VLVideoProcessor(size=size),
             tokenizer=fast(tokenizer, QWEN), chat_template=QWEN_TEMPLATE,
@@ -173,6 +174,14 @@ class Qwen:
         self.native = Chat.from_folder(
             folder, self.spec, Native.from_folder(folder, self.spec), position_rule="hf5"
         )
+
+
+class Qwen25(Qwen):
+    name, classes = "qwen2_5_vl", "Qwen2_5_VL"
+    vision = dict(
+        depth=2, hidden_size=32, num_heads=2, intermediate_size=48, out_hidden_size=32,
+        window_size=56, fullatt_block_indexes=[1], tokens_per_second=2,
+    )  # fmt: skip
 
 
 class Llama3(Qwen):
@@ -308,17 +317,22 @@ def fast(tokenizer, special, end="<|im_end|>", **names):
     )  # fmt: skip
 
 
+QWENS = (Qwen, Qwen25)
 TILED = (OneVision, NextVideo)
 
 
-@pytest.fixture(scope="module", params=[Qwen, Llama3, *TILED, Smol], ids=lambda family: family.name)
+@pytest.fixture(
+    scope="module", params=[*QWENS, Llama3, *TILED, Smol], ids=lambda family: family.name
+)
 def family(request, tmp_path_factory):
     return request.param(tmp_path_factory.mktemp(request.param.name))
 
 
 ASK = ("text", "What happens here?")
+EVERY = 0.75  # seconds from frame to frame of videos that have times
 CONVERSATIONS = {
     "one video": [((("video", (0, 1, 2, 3, 4)), ASK), video(5, 60, 90))],
+    "a video with times": [((("video", (0, 1, 2, 3, 4, 5, 6, 7)), ASK), video(8, 60, 60))],
     "a video that stands still": [((("video", (0, 0, 1, 1, 0)), ASK), video(2, 90, 60))],
     "two videos": [
         ((("video", (0, 1)), ("video", (2, 3)), ASK), video(2, 90, 60) + video(2, 120, 120))
@@ -335,8 +349,18 @@ CONVERSATIONS = {
 }
 
 
-def theirs(family, conversation, *, with_answer):
-    """What the processor makes of a conversation; every answer is `Yes`."""
+def turns_of(name):
+    """The conversation as prompts; every answer is `Yes`."""
+    timed = "times" in name
+    return [
+        Prompt(parts, shown, "Yes", times=tuple(EVERY * n for n in range(len(shown) * timed)))
+        for parts, shown in CONVERSATIONS[name]
+    ]
+
+
+def theirs(family, name, *, with_answer):
+    """What the processor makes of it."""
+    conversation = CONVERSATIONS[name]
     messages, images, videos = [], [], []
     for parts, shown in conversation:
         content = []
@@ -360,19 +384,23 @@ def theirs(family, conversation, *, with_answer):
         media["images"] = [[torch.from_numpy(image) for image in images]]
     if videos:
         media["videos"] = [torch.from_numpy(frames) for frames in videos]
+        if "times" in name:
+            media["video_metadata"] = [
+                dict(fps=1 / EVERY, total_num_frames=len(v), frames_indices=list(range(len(v))))
+                for v in videos
+            ]
     found = family.processor(text=[text], return_tensors="pt", **media, **family.options)
     return {name: np.asarray(value) for name, value in found.items()}
 
 
 def encoded(family, name, **options):
-    turns = [Prompt(parts, shown, "Yes") for parts, shown in CONVERSATIONS[name]]
-    return family.native.encode(turns, **options)
+    return family.native.encode(turns_of(name), **options)
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_token_ids_are_those_of_the_processor(family, name):
     got = encoded(family, name, with_answer=False)
-    want = theirs(family, CONVERSATIONS[name], with_answer=False)["input_ids"][0]
+    want = theirs(family, name, with_answer=False)["input_ids"][0]
     assert got.tokens.tolist() == want.tolist()
     earlier = len(CONVERSATIONS[name]) - 1
     said = family.native.candidate("Yes", end=family.spec.template_ends)
@@ -384,26 +412,29 @@ def test_an_answer_follows_the_question_as_it_was_asked(family, name):
     got, asked = encoded(family, name), encoded(family, name, with_answer=False)
     reply = family.native.candidate("Yes")
     assert got.tokens.tolist() == [*asked.tokens, *reply]
-    turns = [Prompt(parts, shown, "Yes") for parts, shown in CONVERSATIONS[name]]
-    assert family.native.length(turns) == len(got.tokens)
+    assert family.native.length(turns_of(name)) == len(got.tokens)
     assert got.answer[-len(reply) :].all()
     if not isinstance(family, TILED):  # whose templates open or end an answer otherwise
-        want = theirs(family, CONVERSATIONS[name], with_answer=True)["input_ids"][0]
+        want = theirs(family, name, with_answer=True)["input_ids"][0]
         assert got.tokens.tolist() == want[: len(got.tokens)].tolist()
 
 
+@pytest.mark.parametrize("family", QWENS, indirect=True, ids=lambda family: family.name)
 @pytest.mark.parametrize("name", CONVERSATIONS)
-def test_positions_are_those_of_the_model(name, tmp_path):
-    family = Qwen(tmp_path)
+def test_positions_are_those_of_the_model(family, name):
     got = encoded(family, name, with_answer=False)
-    model = transformers.Qwen2VLForConditionalGeneration(family.config).model
-    given = theirs(family, CONVERSATIONS[name], with_answer=False)
-    grids = {n: torch.from_numpy(v) for n, v in given.items() if n.endswith("grid_thw")}
+    model = getattr(transformers, f"{family.classes}ForConditionalGeneration")(family.config).model
+    given = theirs(family, name, with_answer=False)
+    told = {
+        key: torch.tensor(np.asarray(value))
+        for key, value in given.items()
+        if key.endswith(("grid_thw", "grid_ts"))
+    }
     ids = torch.from_numpy(given["input_ids"])
     types = torch.zeros_like(ids)
     types[ids == family.spec.image_token_id] = 1
     types[ids == family.spec.video_token_id] = 2
-    want, _ = model.get_rope_index(ids, mm_token_type_ids=types, **grids)
+    want, _ = model.get_rope_index(ids, mm_token_type_ids=types, **told)
     np.testing.assert_array_equal(got.rope, want[:, 0].T)
 
 
@@ -411,14 +442,13 @@ def test_positions_are_those_of_the_model(name, tmp_path):
 def test_arguments_are_those_that_the_processor_gives(family, name):
     if (family.name, name) == ("smolvlm", "turns"):
         pytest.skip("SmolVLMProcessor loses the images of a conversation that has videos")
-    turns = [Prompt(parts, shown, "Yes") for parts, shown in CONVERSATIONS[name]]
-    got = family.native.arguments(turns)
-    want = theirs(family, CONVERSATIONS[name], with_answer=False)
+    got = family.native.arguments(turns_of(name))
+    want = theirs(family, name, with_answer=False)
     want = {k: v for k, v in want.items() if k not in NOT_GIVEN}
     assert got.keys() - {"batch_num_images"} == want.keys() - {"batch_num_images"}
     for key, value in want.items():
         if not key.startswith("pixel_values"):
-            np.testing.assert_array_equal(got[key], value, err_msg=key)
+            np.testing.assert_allclose(got[key], value, rtol=1e-6, err_msg=key)
             note(family.name, "ids", 0)
         else:
             assert got[key].shape == value.shape

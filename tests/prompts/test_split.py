@@ -24,7 +24,7 @@ def test_stills_are_split_as_transformers_splits_them(size, whole, tmp_path):
     same(rule.squares(Picture("image", (image,))), want["pixel_values"][0], often=1e-3)
 
 
-def test_times_are_written_as_the_processor_writes_them(tmp_path):
+def test_times_and_lengths_are_written_as_the_processor_writes_them(tmp_path, monkeypatch):
     family = Smol(tmp_path)
     frames = video(3, 60, 90)
     clip = {"total_num_frames": 1300, "fps": 8.0, "duration": 162.5}
@@ -35,7 +35,8 @@ def test_times_are_written_as_the_processor_writes_them(tmp_path):
         with_answer=False,
     )  # fmt: skip
     family.options = {"video_metadata": [clip | {"frames_indices": shown}]}
-    want = theirs(family, [((("video", (0, 1, 2)), ASK), frames)], with_answer=False)
+    monkeypatch.setitem(CONVERSATIONS, "long", [((("video", (0, 1, 2)), ASK), frames)])
+    want = theirs(family, "long", with_answer=False)
     assert got.tokens.tolist() == want["input_ids"][0].tolist()
     said = family.native.tokenizer.decode(got.tokens.tolist(), skip_special_tokens=False)
     assert "series of three frames from a 0:02:42" in said and "Frame from 01:02:<fake" in said

@@ -24,13 +24,12 @@ from vjax.families.text import (
     end_and_pad,
     linear,
 )
+from vjax.families.vision import CLIP_MEAN, CLIP_STD
 
 RELEASES = {
     "qwen2_vl_2b": Release("Qwen/Qwen2-VL-2B-Instruct"),
     "qwen2_vl_7b": Release("Qwen/Qwen2-VL-7B-Instruct"),
 }
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 IMAGE_SIZE = 224  # of square frames where nothing else is asked for; any multiple of 28 will do
 END = 151645  # <|im_end|>
 VISION_THETA = 10_000.0
@@ -47,9 +46,8 @@ TOP = (
     "vision_end_token_id", "vision_token_id", "tie_word_embeddings",
 )  # fmt: skip
 VISION = (
-    "depth", "embed_dim", "hidden_size", "hidden_act", "mlp_ratio", "num_heads", "in_channels",
-    "in_chans", "patch_size", "spatial_patch_size", "spatial_merge_size", "temporal_patch_size",
-    "rope_parameters",
+    "depth", "hidden_size", "hidden_act", "num_heads", "in_channels", "in_chans", "patch_size",
+    "spatial_patch_size", "spatial_merge_size", "temporal_patch_size", "rope_parameters",
 )  # fmt: skip
 
 
@@ -59,9 +57,36 @@ def spec(config: dict) -> ModelSpec:
     Raises as `vjax.families.llava.spec`.
     """
     vision = config["vision_config"]
+    width = vision["embed_dim"]
+    return read(
+        config,
+        "qwen2_vl",
+        out="hidden_size",
+        fields=("embed_dim", "mlp_ratio"),
+        width=width,
+        ffn=int(width * vision.get("mlp_ratio", 4)),
+        act=vision.get("hidden_act", "quick_gelu"),
+    )
+
+
+def read(
+    config: dict, family: str, *, out: str, fields: tuple[str, ...], **tower: object
+) -> ModelSpec:
+    """What the families of Qwen-VL share.
+
+    Args:
+      out: the field of vision_config that says how wide the decoder is.
+      fields: of vision_config that the family reads beside those that all do.
+      tower: fields of its spec that the families read each in its own way.
+
+    Raises:
+      KeyError: a size that is missing.
+      ValueError: a setting that is not read, with its name.
+    """
+    vision = config["vision_config"]
     nested = "text_config" in config
     check_known(config, TOP if nested else (*TOP, *TEXT_KEYS))
-    check_known(vision, VISION, "vision_config.")
+    check_known(vision, (*VISION, *fields), "vision_config.")
     text = config["text_config"] if nested else {k: config[k] for k in TEXT_KEYS if k in config}
     text = {"rope_theta": 1e6, "rms_norm_eps": 1e-5} | text | {"model_type": "qwen2"}
     tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
@@ -74,34 +99,32 @@ def spec(config: dict) -> ModelSpec:
     channels = vision.get("in_channels", vision.get("in_chans", 3))
     if channels != 3:
         raise ValueError(f"config.json: vision_config.in_channels is {channels}, not 3")
-    rope = vision.get("rope_parameters") or {}
-    width, merge = vision["embed_dim"], vision.get("spatial_merge_size", 2)
-    if vision.get("hidden_size", decoder.width) != decoder.width:
+    if vision.get(out, decoder.width) != decoder.width:
         raise ValueError(
-            f"config.json: vision_config.hidden_size is {vision['hidden_size']}, the decoder is "
+            f"config.json: vision_config.{out} is {vision[out]}, the decoder is "
             f"{decoder.width} wide"
         )
+    rope = vision.get("rope_parameters") or {}
+    merge = vision.get("spatial_merge_size", 2)
     end, pad = end_and_pad({"eos_token_id": END} | text)
+    common = dict(
+        layers=vision.get("depth", 32),
+        heads=vision.get("num_heads", 16),
+        image_size=IMAGE_SIZE,
+        patch_size=vision.get("patch_size", 14),
+        position="rope2d",
+        rope_theta=rope.get("rope_theta", VISION_THETA),
+        temporal_patch=vision.get("temporal_patch_size", 2),
+        merge=merge,
+        fused_qkv=True,
+        patch_bias=False,
+        mean=CLIP_MEAN,
+        std=CLIP_STD,
+    )
     return ModelSpec(
-        family="qwen2_vl",
-        vision=TowerSpec(
-            width=width,
-            layers=vision.get("depth", 32),
-            heads=vision.get("num_heads", 16),
-            ffn=int(width * vision.get("mlp_ratio", 4)),
-            image_size=IMAGE_SIZE,
-            patch_size=vision.get("patch_size", 14),
-            act=vision.get("hidden_act", "quick_gelu"),
-            position="rope2d",
-            rope_theta=rope.get("rope_theta", VISION_THETA),
-            temporal_patch=vision.get("temporal_patch_size", 2),
-            merge=merge,
-            fused_qkv=True,
-            patch_bias=False,
-            mean=MEAN,
-            std=STD,
-        ),
-        projector=ProjectorSpec(hidden=width * merge**2, merge=merge, norm=True),
+        family=family,
+        vision=TowerSpec(**common | tower),
+        projector=ProjectorSpec(hidden=tower["width"] * merge**2, merge=merge, norm=True),
         text=decoder,
         image_token_id=config["image_token_id"],
         video_token_id=config["video_token_id"],
@@ -164,12 +187,17 @@ def weight_map(spec: ModelSpec) -> dict[str, tuple[str, str]]:
     block = f"{visual}.blocks.{{}}"
     linear(names, "tower/layers/attn/qkv", f"{block}.attn.qkv", bias=True)
     linear(names, "tower/layers/attn/o", f"{block}.attn.proj", bias=True)
-    for name in ("fc1", "fc2"):
-        linear(names, f"tower/layers/mlp/{name}", f"{block}.mlp.{name}", bias=True)
+    mlp = ("fc1", "fc2")
+    if spec.vision.gated:
+        mlp = ("gate", "up", "down")
+    for name in mlp:
+        theirs = f"{name}_proj" if spec.vision.gated else name
+        linear(names, f"tower/layers/mlp/{name}", f"{block}.mlp.{theirs}", bias=True)
     norms = {"tower/layers/norm1": f"{block}.norm1", "tower/layers/norm2": f"{block}.norm2"}
     for ours, theirs in (norms | {"projector/norm": f"{visual}.merger.ln_q"}).items():
         names[f"{ours}/scale"] = (f"{theirs}.weight", "same")
-        names[f"{ours}/bias"] = (f"{theirs}.bias", "same")
+        if spec.vision.norm == "layer":
+            names[f"{ours}/bias"] = (f"{theirs}.bias", "same")
     linear(names, "projector/fc1", f"{visual}.merger.mlp.0", bias=True)
     linear(names, "projector/fc2", f"{visual}.merger.mlp.2", bias=True)
     return names | decoder_weights(spec.text, "model.language_model")

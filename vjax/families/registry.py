@@ -8,6 +8,7 @@ from vjax.families import (
     llava,
     llava_next_video,
     llava_onevision,
+    qwen2_5_vl,
     qwen2_vl,
     smolvlm,
     text,
@@ -22,6 +23,7 @@ FAMILIES: dict[str, types.ModuleType] = {
     "llava_onevision": llava_onevision,
     "qwen2_vl": qwen2_vl,
     "smolvlm": smolvlm,
+    "qwen2_5_vl": qwen2_5_vl,
     "video_llama_3": video_llama_3,
     **dict.fromkeys(text.KINDS, causal),
 }

@@ -30,6 +30,12 @@ class TowerSpec:
       class_token: a learned vector goes before the patches of each image, with a row of the table
         of its own (CLIP, arXiv 2103.00020); `keep_class`: it is among the features.
       pre_norm, post_norm: a LayerNorm before the first block; after the last.
+      norm: `layer` or `rms`, of the blocks.
+      gated: the feed-forward is SwiGLU's, `act` of one half times another.
+      window: side in patches of the squares that an image is cut into, from its upper left corner,
+        patches of one seeing nothing of another (arXiv 2502.13923, section 2.1.1); 0 = none.
+      full_layers: blocks, counted from 0, in which patches see the whole image all the same.
+      time_rate: time positions (M-RoPE) a second of a video; 0 = one a temporal patch.
       mean, std: of RGB in 0 ... 1, which pixels are normalised by.
       model_type: the transformers class that it equals, where the tower has a config of its own.
     """
@@ -54,6 +60,11 @@ class TowerSpec:
     keep_class: bool = False
     pre_norm: bool = False
     post_norm: bool = False
+    norm: str = "layer"
+    gated: bool = False
+    window: int = 0
+    full_layers: tuple[int, ...] = ()
+    time_rate: float = 0.0
     mean: tuple[float, float, float] = HALF
     std: tuple[float, float, float] = HALF
     model_type: str = "siglip_vision_model"
@@ -82,7 +93,8 @@ class ProjectorSpec:
       kind: the module of vjax/models/connectors that reads the rest.
       hidden: width between them; 0 = the decoder's (LLaVA-1.5).
       merge: side of the blocks of patches that become one token, side by side in its channels.
-      norm: a LayerNorm before (Qwen2-VL's PatchMerger: merge 2, norm, hidden 4 x the tower's).
+      norm: one of the tower's kind before (Qwen2-VL's PatchMerger: merge 2, norm, hidden 4 x the
+        tower's).
       pool: frames, unlike stills, are shrunk by it, side by side: by `pool_kind` bilinear after the
         layers, a side that it does not divide rounded up (LLaVA-OneVision); or by average before
         them, what is left over dropped (LLaVA-NeXT-Video).

@@ -12,7 +12,15 @@ from jaxtyping import Array, Float, Int
 
 from vjax.attention import Mask, attend, context_size
 from vjax.families.spec import DecoderSpec
-from vjax.models.layers import Dense, RMSNorm, apply_rope, layer_keys, rope_table, scan_layers
+from vjax.models.layers import (
+    Dense,
+    GatedMlp,
+    RMSNorm,
+    apply_rope,
+    layer_keys,
+    rope_table,
+    scan_layers,
+)
 from vjax.sharding import fitting_spec
 
 
@@ -61,22 +69,6 @@ class Attention(nnx.Module):
         return self.o(rearrange(out, "b t n h -> b t (n h)"), key), (k, v)
 
 
-class Mlp(nnx.Module):
-    """SwiGLU."""
-
-    def __init__(self, spec: DecoderSpec, *, stack: tuple[int, ...], rngs: nnx.Rngs):
-        for name, into, out, axes in (
-            ("gate", spec.width, spec.ffn, ("embed", "ffn")),
-            ("up", spec.width, spec.ffn, ("embed", "ffn")),
-            ("down", spec.ffn, spec.width, ("ffn", "embed")),
-        ):
-            layer = Dense(into, out, axes, bias=spec.mlp_bias, stack=stack, rngs=rngs)
-            setattr(self, name, layer)
-
-    def __call__(self, x, key):
-        return self.down(jax.nn.silu(self.gate(x, key)) * self.up(x, key), key)
-
-
 class Block(nnx.Module):
     """Pre-norm decoder block."""
 
@@ -84,7 +76,7 @@ class Block(nnx.Module):
         self.norm1 = RMSNorm(spec.width, spec.norm_eps, stack=stack)
         self.attn = Attention(spec, stack=stack, rngs=rngs)
         self.norm2 = RMSNorm(spec.width, spec.norm_eps, stack=stack)
-        self.mlp = Mlp(spec, stack=stack, rngs=rngs)
+        self.mlp = GatedMlp(spec.width, spec.ffn, bias=spec.mlp_bias, stack=stack, rngs=rngs)
 
     def __call__(self, x, rope, mask: Mask, past, key, attend: Callable):
         out, kv = self.attn(self.norm1(x), rope, mask, past, key, attend)

@@ -154,6 +154,27 @@ class RMSNorm(nnx.Module):
         return (h * self.scale[...]).astype(x.dtype)
 
 
+NORMS = {"layer": LayerNorm, "rms": RMSNorm}
+
+
+class GatedMlp(nnx.Module):
+    """SwiGLU (arXiv 2002.05202)."""
+
+    def __init__(
+        self, width: int, ffn: int, *, bias: bool, act: str = "silu", stack: tuple[int, ...], rngs
+    ):
+        self.act = act
+        for name, into, out, axes in (
+            ("gate", width, ffn, ("embed", "ffn")),
+            ("up", width, ffn, ("embed", "ffn")),
+            ("down", ffn, width, ("ffn", "embed")),
+        ):
+            setattr(self, name, Dense(into, out, axes, bias=bias, stack=stack, rngs=rngs))
+
+    def __call__(self, x: Float[Array, "... D"], key: Array | None) -> Float[Array, "... D"]:
+        return self.down(ACTIVATIONS[self.act](self.gate(x, key)) * self.up(x, key), key)
+
+
 def rope_frequencies(spec: DecoderSpec) -> Float[np.ndarray, " F"]:
     """Radians a position, float32, of each pair of channels (transformers' modeling_rope_utils)."""
     spec = plain_rope(spec)

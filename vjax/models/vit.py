@@ -1,5 +1,9 @@
-"""The vision tower: SigLIP's, CLIP's or Qwen2-VL's ViT, by its spec."""
+"""The vision tower: SigLIP's, CLIP's or Qwen-VL's ViT, by its spec."""
 
+import functools
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange, repeat
@@ -11,17 +15,20 @@ from vjax.attention.mask import SEE_ALL
 from vjax.families.spec import TowerSpec
 from vjax.models.layers import (
     ACTIVATIONS,
+    NORMS,
     Dense,
+    GatedMlp,
     LayerNorm,
     apply_rope,
     axial_rope_table,
     layer_keys,
     scan_layers,
 )
+from vjax.models.windows import attend_in_windows, window_ids
 
 
 class Attention(nnx.Module):
-    """Full multi-head attention over the patches of one image."""
+    """Multi-head attention over the patches of one image."""
 
     def __init__(self, spec: TowerSpec, *, stack: tuple[int, ...], rngs: nnx.Rngs):
         self.heads, self.fused = spec.heads, spec.fused_qkv
@@ -32,9 +39,9 @@ class Attention(nnx.Module):
         self.o = Dense(D, D, ("heads", "embed"), bias=True, stack=stack, rngs=rngs)
 
     def __call__(
-        self, x: Float[Array, "V P D"], rope, mask: Mask, key: Array | None, backend: str
+        self, x: Float[Array, "V P D"], rope, key: Array | None, attend: Callable
     ) -> Float[Array, "V P D"]:
-        """`rope` is a table of axial_rope_table, or None."""
+        """`rope` is a table of axial_rope_table, or None; `attend` takes queries, keys, values."""
         if self.fused:
             qkv = jnp.split(self.qkv(x, key), 3, axis=-1)
         else:
@@ -42,7 +49,7 @@ class Attention(nnx.Module):
         q, k, v = (rearrange(m, "v p (n h) -> v p n h", n=self.heads) for m in qkv)
         if rope is not None:
             q, k = apply_rope(q, rope), apply_rope(k, rope)
-        out = attend(q, k, v, mask, backend=backend)
+        out = attend(q, k, v)
         return self.o(rearrange(out, "v p n h -> v p (n h)"), key)
 
 
@@ -62,15 +69,21 @@ class Block(nnx.Module):
     """Pre-norm transformer block."""
 
     def __init__(self, spec: TowerSpec, *, stack: tuple[int, ...], rngs: nnx.Rngs):
-        self.norm1 = LayerNorm(spec.width, spec.norm_eps, stack=stack)
+        norm = NORMS[spec.norm]
+        self.norm1 = norm(spec.width, spec.norm_eps, stack=stack)
         self.attn = Attention(spec, stack=stack, rngs=rngs)
-        self.norm2 = LayerNorm(spec.width, spec.norm_eps, stack=stack)
-        self.mlp = Mlp(spec, stack=stack, rngs=rngs)
+        self.norm2 = norm(spec.width, spec.norm_eps, stack=stack)
+        if spec.gated:
+            self.mlp = GatedMlp(
+                spec.width, spec.ffn, bias=True, act=spec.act, stack=stack, rngs=rngs
+            )
+        else:
+            self.mlp = Mlp(spec, stack=stack, rngs=rngs)
 
     def __call__(
-        self, x: Float[Array, "V P D"], rope, mask: Mask, key: Array | None, backend: str
+        self, x: Float[Array, "V P D"], rope, key: Array | None, attend: Callable
     ) -> Float[Array, "V P D"]:
-        x = x + self.attn(self.norm1(x), rope, mask, key, backend)
+        x = x + self.attn(self.norm1(x), rope, key, attend)
         return x + self.mlp(self.norm2(x), key)
 
 
@@ -96,6 +109,11 @@ def fractional_cells(
     at = hw.astype(np.float32) * (np.float32(1) / np.array(size, np.float32))
     at = np.minimum(at, np.float32(1 - 1e-6))
     return np.searchsorted(edges, at, side="right").astype(np.int32)
+
+
+def _in_order(x: Array, order: Int[Array, "V P"]) -> Array:
+    """[V, P, ...] with the patches of each row as `order` numbers them."""
+    return jnp.take_along_axis(x, order.reshape(*order.shape, *[1] * (x.ndim - 2)), axis=1)
 
 
 class Tower(nnx.Module):
@@ -151,11 +169,14 @@ class Tower(nnx.Module):
             a=spec.merge, b=spec.merge, y=spec.patch_size, x=spec.patch_size,
         )  # fmt: skip
         x = repeat(x, "v p d -> v p (t d)", t=spec.temporal_patch)
-        size = H // spec.patch_size, W // spec.patch_size
-        hw = patch_grid(*size, spec.merge)
+        rows, columns = H // spec.patch_size, W // spec.patch_size
+        hw = patch_grid(rows, columns, spec.merge)
         if spec.position == "fractional":
-            hw = fractional_cells(hw, size, spec.table_side)
-        return self.encode(x, jnp.broadcast_to(hw, (V, *hw.shape)), remat=remat, key=key)
+            hw = fractional_cells(hw, (rows, columns), spec.table_side)
+        even = spec.window and not (rows % spec.window or columns % spec.window)
+        return self.encode(
+            x, jnp.broadcast_to(hw, (V, *hw.shape)), even=bool(even), remat=remat, key=key
+        )
 
     def encode(
         self,
@@ -164,6 +185,7 @@ class Tower(nnx.Module):
         segments: Int[Array, "V P"] | None = None,
         *,
         seen: Int[Array, "V P"] | None = None,
+        even: bool = False,
         remat: bool = False,
         key: Array | None = None,
     ) -> Float[Array, "V Q D"]:
@@ -176,8 +198,14 @@ class Tower(nnx.Module):
             None, as a class token needs.
           seen: the segments, 0 for patches that look at their image and are not looked at: an
             image's own padding.
+          even: every window of every image is full.
         """
         spec = self.spec
+        if spec.window:  # patches of a window go side by side
+            ids = window_ids(hw, segments, spec.window)
+            order = jnp.argsort(ids, axis=1)
+            ids, patches, hw = (_in_order(x, order) for x in (ids, patches, hw))
+            segments = None if segments is None else _in_order(segments, order)
         x = self.patch(patches, key)
         if self.class_token is not None:
             first = self.class_token[...].astype(x.dtype)
@@ -193,15 +221,30 @@ class Tower(nnx.Module):
         mask = SEE_ALL
         if segments is not None:
             mask = Mask(q_segments=segments, kv_segments=segments if seen is None else seen)
+        see = functools.partial(attend, mask=mask, backend=self.attention)
         length = spec.used_layers
+
+        def body(layer, x, extra):
+            key, full = extra
+            if not spec.window:
+                return layer(x, rope, key, see), None
+            inside = functools.partial(
+                attend_in_windows, ids=ids, size=even * spec.window**2, backend=self.attention
+            )
+            either = functools.partial(jax.lax.cond, full, see, inside)
+            return layer(x, rope, key, either), None
+
+        full = np.isin(np.arange(length), spec.full_layers)
         x, _ = scan_layers(
             self.layers,
-            lambda layer, x, key: (layer(x, rope, mask, key, self.attention), None),
+            body,
             x,
-            layer_keys(key, length),
+            (layer_keys(key, length), full),
             remat=remat,
             length=None if length == spec.layers else length,
         )
+        if spec.window:
+            x = _in_order(x, jnp.argsort(order, axis=1))
         if self.post_norm is not None:
             x = self.post_norm(x)
         return x[:, 1:] if spec.class_token and not spec.keep_class else x

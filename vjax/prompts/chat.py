@@ -238,9 +238,13 @@ class Chat:
             types = np.where(
                 shown, np.where(tokens == self.spec.image_token_id, IMAGE, VIDEO), TEXT
             )
-            grids = [one.grid for one in laid]
-            merge = self.spec.projector.merge
-            rope = mrope_positions(types, grids, merge=merge, rule=self.position_rule)
+            rope = mrope_positions(
+                types,
+                [one.grid for one in laid],
+                merge=self.spec.projector.merge,
+                rule=self.position_rule,
+                steps=[one.step for one in laid],
+            )
         return Encoded(
             tokens.astype(np.int32), np.repeat(answer, copies).astype(bool), images, vision, rope
         )

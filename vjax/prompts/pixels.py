@@ -46,6 +46,7 @@ class Laid:
       tokens: how many, a newline included.
       grid: (t, h, w) in patches, where positions follow it.
       newline: the last of them is the model's newline, and no part of the picture.
+      step: what its time counts from one t of the grid to the next; see `prompts/positions.py`.
       blocks: of a video that stands in several places, such as one for each of its times: each with
         what is said above.
       text: that is written for it then, with its placeholder once a block.
@@ -55,6 +56,7 @@ class Laid:
     tokens: int
     grid: tuple[int, int, int] = (1, 1, 1)
     newline: bool = False
+    step: float = 1.0
     blocks: tuple["Laid", ...] = ()
     text: str = ""
     instead_of: str = ""

@@ -9,20 +9,27 @@ RULES = ("qwen", "hf5")
 
 
 def mrope_positions(
-    types: Sequence[int], grids: Sequence[Sequence[int]], *, merge: int, rule: str
+    types: Sequence[int],
+    grids: Sequence[Sequence[int]],
+    *,
+    merge: int,
+    rule: str,
+    steps: Sequence[float] = (),
 ) -> np.ndarray:
     """Time, height and width of every token of one row, int32 [T, 3].
 
     Text counts on in all three. A run of image or video tokens is a grid: its time, row and column
-    from where it starts (arXiv 2409.12191, section 2.1). What follows it starts, by rule `qwen`
-    (Qwen's own code, transformers up to 5.2), after the largest number of the grid on any axis; by
-    `hf5` (transformers 5.3 and later), after the larger of rows and columns, however long it lasts.
-    The rules agree where time is not the longest axis.
+    from where it starts (arXiv 2409.12191, section 2.1), time in whole steps, rounded down
+    (absolute time: arXiv 2502.13923, section 2.1.2). What follows it starts, by rule `qwen` (Qwen's
+    own code, transformers up to 5.2), after the largest number of the grid on any axis; by `hf5`
+    (transformers 5.3 and later), after the larger of rows and columns, however long it lasts. The
+    rules agree where time is not the longest axis.
 
     Args:
       types: TEXT, IMAGE or VIDEO of each token.
       grids: (t, h, w) in patches of each run, in order.
       merge: side of the blocks of patches that are one token.
+      steps: what each grid's time counts from one of its t to the next; 1 if ().
 
     Raises:
       ValueError: an unknown rule, or grids that do not fit the runs.
@@ -31,7 +38,7 @@ def mrope_positions(
         raise ValueError(f"position rule {rule!r} is not known; known: {', '.join(RULES)}")
     types = np.asarray(types)
     bounds = [0, *(np.flatnonzero(np.diff(types)) + 1), len(types)] if len(types) else [0]
-    left = list(grids)
+    left = list(zip(grids, steps or [1.0] * len(grids), strict=True))
     parts, start = [np.zeros((0, 3), np.int32)], 0
     for first, end in zip(bounds[:-1], bounds[1:], strict=True):
         if types[first] == TEXT:
@@ -41,16 +48,19 @@ def mrope_positions(
             continue
         if not left:
             raise ValueError(f"tokens {first} to {end - 1} show something that has no grid")
-        t, h, w = (int(n) for n in left.pop(0))
+        (t, h, w), step = left.pop(0)
+        t, h, w = int(t), int(h), int(w)
         h, w = h // merge, w // merge
         if t * h * w != end - first:
             raise ValueError(
                 f"tokens {first} to {end - 1}: {end - first} vision tokens for a grid of "
                 f"{t} x {h} x {w} = {t * h * w}"
             )
-        at = np.stack(np.meshgrid(np.arange(t), np.arange(h), np.arange(w), indexing="ij"), -1)
+        # in float32, as the reference classes round
+        time = np.floor(np.arange(t, dtype=np.float32) * np.float32(step)).astype(int)
+        at = np.stack(np.meshgrid(time, np.arange(h), np.arange(w), indexing="ij"), -1)
         parts.append(start + at.reshape(-1, 3))
-        start += max(t, h, w) if rule == "qwen" else max(h, w)
+        start += max(time[-1] + 1, h, w) if rule == "qwen" else max(h, w)
     if left:
         raise ValueError(f"{len(left)} of {len(grids)} grids have no vision tokens")
     return np.concatenate(parts).astype(np.int32)

@@ -2,7 +2,7 @@
 
 pixel_values and pixel_values_videos [patches, C t h w], image_grid_thw and video_grid_thw [V, 3];
 mm_token_type_ids [B, T], which the ids give where absent; position_ids [3, B, T], by rule `hf5`
-where absent, as there.
+where absent, as there. Qwen2_5_VL...: second_per_grid_ts [V] too, 1 where absent.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from vjax.prompts.positions import mrope_positions
 
 NAMES = (
     "pixel_values", "pixel_values_videos", "image_grid_thw", "video_grid_thw", "mm_token_type_ids",
-    "position_ids",
+    "position_ids", "second_per_grid_ts",
 )  # fmt: skip
 
 
@@ -34,9 +34,15 @@ def take(spec: ModelSpec, ids: np.ndarray, mask: np.ndarray, given: dict) -> dic
     kinds = np.where(ids == spec.image_token_id, 1, np.where(ids == spec.video_token_id, 2, 0))
     types = given.pop("mm_token_type_ids", kinds)
     rope = given.pop("position_ids", None)
+    seconds = given.pop("second_per_grid_ts", None)
+    if seconds is not None and not vision.time_rate:
+        raise ValueError(f"{spec.family}: second_per_grid_ts is not taken: its time is no seconds")
+    steps = np.ones(len(grids[1]))
+    if vision.time_rate:
+        steps = vision.time_rate * (steps if seconds is None else seconds)
     batch = {"vision_index": index}
     if rope is None and (len(grids[0]) or len(grids[1])):
-        rope = _rope(vision.merge, types, mask, grids)
+        rope = _rope(vision.merge, types, mask, grids, steps)
     if rope is not None:
         batch["rope_positions"] = rearrange(rope, "three b t -> b t three").astype(np.int32)
     return batch | packed(vision, np.concatenate(pixels), np.concatenate(grids), vision.merge)
@@ -62,13 +68,21 @@ def packed(vision: TowerSpec, pixels: np.ndarray, grids: np.ndarray, merge: int)
     }
 
 
-def _rope(merge: int, types: np.ndarray, mask: np.ndarray, grids: list[np.ndarray]) -> np.ndarray:
-    """[3, B, T] as transformers 5 numbers it: padding is skipped and stands at 0."""
-    left = {1: iter(grids[0].tolist()), 2: iter(grids[1].tolist())}
+def _rope(
+    merge: int, types: np.ndarray, mask: np.ndarray, grids: list[np.ndarray], steps: np.ndarray
+) -> np.ndarray:
+    """[3, B, T] as transformers 5 numbers it: padding is skipped and stands at 0.
+
+    Args:
+      steps: of time, of each video.
+    """
+    images = ((grid, 1.0) for grid in grids[0].tolist())
+    left = {1: images, 2: zip(grids[1].tolist(), steps.tolist(), strict=True)}
     rope = np.zeros((3, *types.shape), np.int32)
     for row, (of, real) in enumerate(zip(types, mask > 0, strict=True)):
         of = of[real]
         runs = of[np.flatnonzero(np.diff(of, prepend=0) != 0)]
         mine = [next(left[kind]) for kind in runs.tolist() if kind]
-        rope[:, row, real] = mrope_positions(of, mine, merge=merge, rule="hf5").T
+        of_row, by = zip(*mine, strict=True) if mine else ((), ())
+        rope[:, row, real] = mrope_positions(of, of_row, merge=merge, rule="hf5", steps=by).T
     return rope

@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from vjax.families.spec import ModelSpec
-from vjax.models.layers import ACTIVATIONS, Dense, LayerNorm
+from vjax.models.layers import ACTIVATIONS, NORMS, Dense
 
 
 class Connector(nnx.Module):
@@ -23,7 +23,7 @@ class Connector(nnx.Module):
         into, hidden = spec.vision.width * self.block, options.hidden or width
         self.norm = nnx.data(None)
         if options.norm:
-            self.norm = LayerNorm(spec.vision.width, spec.vision.norm_eps, stack=())
+            self.norm = NORMS[spec.vision.norm](spec.vision.width, spec.vision.norm_eps, stack=())
         self.fc1 = Dense(into, hidden, ("embed", "ffn"), bias=True, stack=(), rngs=rngs)
         self.fc2 = Dense(hidden, width, ("ffn", "embed"), bias=True, stack=(), rngs=rngs)
         self.act = options.act

@@ -1,6 +1,7 @@
 """Pictures of any size to patches, as many as their size asks for.
 
-Reference: transformers' Qwen2VLImageProcessor and Qwen2VLVideoProcessor.
+Reference: transformers' Qwen2VLImageProcessor and Qwen2VLVideoProcessor, and, of times,
+Qwen2_5_VLProcessor.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import numpy as np
 from einops import rearrange
 
 from vjax.families.spec import ModelSpec, TowerSpec
-from vjax.prompts.pixels import Laid, Picture, bicubic, normalised, settings
+from vjax.prompts.pixels import UNTIMED_FPS, Laid, Picture, bicubic, normalised, settings
 
 MOST_LONG = 200  # sides to one, beyond which a picture is refused
 # (least, most) pixels where a folder says nothing: those of the reference classes
@@ -30,6 +31,7 @@ class GridPixels:
       least, most: pixels of a frame after resizing.
       mean, std: of RGB in 0 ... 1.
       video: whether it is videos that they are cut from.
+      time_rate: of the tower's spec.
     """
 
     patch: int
@@ -40,6 +42,7 @@ class GridPixels:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     video: bool = False
+    time_rate: float = 0.0
 
     @classmethod
     def from_folder(cls, folder: str | Path, spec: TowerSpec, *, video: bool) -> "GridPixels":
@@ -60,6 +63,7 @@ class GridPixels:
             mean=tuple(given.get("image_mean", spec.mean)),
             std=tuple(given.get("image_std", spec.std)),
             video=video,
+            time_rate=spec.time_rate,
         )
 
     def size(self, height: int, width: int) -> tuple[int, int]:
@@ -111,7 +115,17 @@ class GridPixels:
         """See `vjax.prompts.pixels.Pixels`."""
         h, w = (side // self.patch for side in self.size(*picture.frames[0].shape[:2]))
         t = math.ceil(len(picture.frames) / self.temporal)
-        return Laid(t * h * w // self.merge**2, (t, h, w))
+        step = 1.0
+        if self.video and self.time_rate:
+            step = self.time_rate * self.patch_seconds(picture)
+        return Laid(t * h * w // self.merge**2, (t, h, w), step=step)
+
+    def patch_seconds(self, picture: Picture) -> float:
+        """Seconds from a temporal patch to the next, on average."""
+        seconds = picture.seconds
+        if len(seconds) < 2:
+            return self.temporal / UNTIMED_FPS
+        return self.temporal * float(seconds[-1] - seconds[0]) / (len(seconds) - 1)
 
     def arguments(self, pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
         """Images or videos as the reference class's forward takes them: patches and grids."""
@@ -121,7 +135,10 @@ class GridPixels:
             t=self.temporal, y=self.patch, x=self.patch,
         )  # fmt: skip
         if self.video:
-            return {"pixel_values_videos": x, "video_grid_thw": np.array(grids)}
+            videos = {"pixel_values_videos": x, "video_grid_thw": np.array(grids)}
+            if self.time_rate:
+                videos["second_per_grid_ts"] = np.array([self.patch_seconds(p) for p in pictures])
+            return videos
         return {"pixel_values": x, "image_grid_thw": np.array(grids)}
 
 

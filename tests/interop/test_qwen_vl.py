@@ -1,4 +1,6 @@
-"""Qwen2-VL against transformers: logits, gradients, positions and folders."""
+"""Qwen-VL families against transformers: logits, gradients, positions and folders."""
+
+import json
 
 import jax
 import numpy as np
@@ -15,7 +17,7 @@ from tests.interop.theirs import (
     padded,
     randomised,
 )
-from vjax.families import qwen2_vl, read_spec
+from vjax.families import family_of, read_spec
 from vjax.interop import load_model, reference_logits, save_model
 from vjax.prompts.positions import mrope_positions
 
@@ -29,30 +31,36 @@ TEXT = {
     "pad_token_id": 0, "max_position_embeddings": 512,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]},
 }  # fmt: skip
-VISION = {
-    "depth": 2, "embed_dim": 16, "num_heads": 2, "hidden_size": 32, "patch_size": 4,
-    "spatial_merge_size": 2, "temporal_patch_size": 2, "mlp_ratio": 3,
+VISION = {"depth": 2, "num_heads": 2, "patch_size": 4, "spatial_merge_size": 2}
+FAMILIES = {
+    "qwen2_vl": ("Qwen2VL", VISION | {"embed_dim": 16, "mlp_ratio": 3, "hidden_size": 32}),
+    # windows of 4 x 4 patches, with some left over in most of the pictures below
+    "qwen2_5_vl": ("Qwen2_5_VL", VISION | {
+        "depth": 3, "hidden_size": 16, "intermediate_size": 24, "out_hidden_size": 32,
+        "window_size": 16, "fullatt_block_indexes": [1], "tokens_per_second": 2,
+    }),
 }  # fmt: skip
 KINDS = {
     "untied": {},
     "tied, seven query heads a kv head": {
         "tie_word_embeddings": True,
         "text": {"hidden_size": 56, "num_attention_heads": 7, "num_key_value_heads": 1},
-        "vision": {"hidden_size": 56},
     },
     "one query head a kv head": {"text": {"num_key_value_heads": 4}},
 }
 
 
-def made(text=None, vision=None, **more):
+def made(family, text=None, **more):
     """transformers' model, every parameter random."""
-    config = transformers.Qwen2VLConfig(
-        text_config=TEXT | (text or {}), vision_config=VISION | (vision or {}),
+    name, vision = FAMILIES[family]
+    text = TEXT | (text or {})
+    out = "out_hidden_size" if "out_hidden_size" in vision else "hidden_size"
+    config = getattr(transformers, f"{name}Config")(
+        text_config=text, vision_config=vision | {out: text["hidden_size"]},
         image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=START,
         vision_end_token_id=END, **more,
     )  # fmt: skip
-    model = transformers.Qwen2VLForConditionalGeneration(config)
-    return randomised(model)
+    return randomised(getattr(transformers, f"{name}ForConditionalGeneration")(config))
 
 
 def asked(rows, *, left=False):
@@ -86,40 +94,53 @@ def asked(rows, *, left=False):
     return arrays
 
 
+def timed(spec, rows):
+    """second_per_grid_ts where the family takes it: the videos of a row differ."""
+    videos = sum(not isinstance(part, int) and len(part) == 3 for row in rows for part in row)
+    seconds = {"second_per_grid_ts": np.array([0.5, 1 / 3, 2.2, 1.0][:videos], np.float32)}
+    return seconds if spec.vision.time_rate and videos else {}
+
+
 ROWS = {
     "a video": [[4, (3, 4, 6), 5]],
     "an odd grid, and longer than wide": [[2, (2, 10, 2), 3]],
     "a video that lasts longer than it is wide": [[2, (9, 4, 4), 6]],
     "two videos and an image": [[1, (2, 4, 4), 3, (6, 4), 2, (1, 2, 6), 4]],
+    "an image of several windows": [[3, (10, 12), 2]],
     "unequal rows": [[3, (2, 4, 4), 3], [7, (6, 6), 2], [5]],
     "text": [[9], [4]],
 }
 
 
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    theirs = made()
-    folder = tmp_path_factory.mktemp("qwen2_vl")
+def pair(family, tmp_path_factory):
+    theirs = made(family)
+    folder = tmp_path_factory.mktemp(family)
     theirs.save_pretrained(folder)
     return theirs, load_model(folder), folder
 
 
-@pytest.mark.parametrize("left", [False, True], ids=["padded right", "padded left"])
-@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
-def test_logits_are_those_of_transformers(pair, rows, left):
+@pytest.mark.parametrize("name", [*ROWS, "unequal rows, padded left"])
+def test_logits_are_those_of_transformers(pair, name):
     theirs, ours, _ = pair
-    arrays = asked(rows, left=left)
+    name, _, left = name.partition(", padded ")
+    arrays = asked(ROWS[name], left=bool(left)) | timed(ours.spec, ROWS[name])
     theirs.model.rope_deltas = None  # it remembers those of the call before
     with torch.no_grad():
         want = logits(theirs, arrays).numpy()
     real = arrays["attention_mask"] > 0
     assert np.abs(want[real]).max() > 0.3  # something to compare
-    agree(reference_logits(ours, **arrays)[real], want[real], 1e-5, of="qwen2_vl")
+    agree(reference_logits(ours, **arrays)[real], want[real], 1e-5, of=ours.spec.family)
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_folders_go_both_ways(kind, tmp_path):
-    theirs = made(**kind)
+def test_folders_go_both_ways(family, kind, tmp_path):
+    theirs = made(family, **kind)
     theirs.save_pretrained(tmp_path / "theirs")
     ours = load_model(tmp_path / "theirs")
     arrays = asked(ROWS["two videos and an image"])
@@ -128,7 +149,7 @@ def test_folders_go_both_ways(kind, tmp_path):
     np.testing.assert_allclose(reference_logits(ours, **arrays), want, atol=1e-5)
     save_model(tmp_path / "ours", ours, dtype="float32")
     assert read_spec(tmp_path / "ours") == ours.spec
-    again = transformers.Qwen2VLForConditionalGeneration.from_pretrained(tmp_path / "ours")
+    again = type(theirs).from_pretrained(tmp_path / "ours")
     with torch.no_grad():
         np.testing.assert_array_equal(logits(again, arrays).numpy(), want)
 
@@ -137,7 +158,7 @@ def test_folders_go_both_ways(kind, tmp_path):
 def test_bfloat16_is_as_good_as_theirs(pair, name):
     theirs, ours, _ = pair
     theirs.model.rope_deltas = None
-    bfloat16_agrees(theirs, ours, asked(ROWS[name]), of="qwen2_vl")
+    bfloat16_agrees(theirs, ours, asked(ROWS[name]), of=ours.spec.family)
 
 
 def test_gradients_of_the_loss_are_those_of_transformers(pair):
@@ -151,22 +172,24 @@ def test_gradients_of_the_loss_are_those_of_transformers(pair):
         (got["decoder"]["layers"]["attn"]["k"]["kernel"][...][0].T, layer.self_attn.k_proj),
     ):
         want = theirs_.weight.grad.numpy()
-        gradients_agree(ours_, want, of="qwen2_vl")
+        gradients_agree(ours_, want, of=ours.spec.family)
 
 
 def test_the_layout_and_config_that_are_published(pair, tmp_path):
     """Language keys at the top of config.json, `visual...` and `model.layers...` in the file."""
-    theirs, ours, folder = pair
+    _, ours, folder = pair
+    family = family_of(ours.spec.family)
+    name, vision = FAMILIES[ours.spec.family]
     tensors = load_file(folder / "model.safetensors")
-    published = {qwen2_vl.file_name(qwen2_vl.module_name(name)): w for name, w in tensors.items()}
+    published = {family.file_name(family.module_name(name)): w for name, w in tensors.items()}
     assert {name.split(".")[0] for name in published} == {"visual", "model", "lm_head"}
     assert not any(name.startswith("model.visual") for name in published)
     save_file(published, tmp_path / "model.safetensors")
     text = dict(TEXT)
     rope = text.pop("rope_parameters")
     config = text | {
-        "architectures": ["Qwen2VLForConditionalGeneration"],
-        "model_type": "qwen2_vl",
+        "architectures": [f"{name}ForConditionalGeneration"],
+        "model_type": ours.spec.family,
         "image_token_id": IMAGE,
         "video_token_id": VIDEO,
         "vision_start_token_id": START,
@@ -176,9 +199,9 @@ def test_the_layout_and_config_that_are_published(pair, tmp_path):
         "rope_scaling": {"type": "mrope", "mrope_section": rope["mrope_section"]},
         "tie_word_embeddings": False,
         "use_sliding_window": False,
-        "vision_config": VISION | {"in_chans": 3, "spatial_patch_size": 4},
+        "vision_config": vision | {"in_chans": 3, "spatial_patch_size": 4},
     }
-    (tmp_path / "config.json").write_text(__import__("json").dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps(config))
     again = load_model(tmp_path)
     assert again.spec == ours.spec
     jax.tree.map(np.testing.assert_array_equal, nnx.state(again), nnx.state(ours))
@@ -186,27 +209,24 @@ def test_the_layout_and_config_that_are_published(pair, tmp_path):
 
 @pytest.mark.parametrize("rows", [rows for rows in ROWS.values() if len(rows) == 1])
 def test_positions_by_rule_hf5_are_those_of_transformers(pair, rows):
-    arrays = asked(rows)
-    grids = [
-        part if len(part) == 3 else (1, *part) for part in rows[0] if not isinstance(part, int)
-    ]
-    got = mrope_positions(arrays["mm_token_type_ids"][0], grids, merge=2, rule="hf5")
+    theirs, ours, _ = pair
+    arrays, seconds = asked(rows), timed(ours.spec, rows)
+    pictures = [part for part in rows[0] if not isinstance(part, int)]
+    rate = iter(seconds.get("second_per_grid_ts", ()))
+    got = mrope_positions(
+        arrays["mm_token_type_ids"][0],
+        [part if len(part) == 3 else (1, *part) for part in pictures],
+        merge=2,
+        rule="hf5",
+        steps=[2 * next(rate) if seconds and len(part) == 3 else 1.0 for part in pictures],
+    )
     names = ("image_grid_thw", "video_grid_thw")
-    want, _ = pair[0].model.get_rope_index(
+    given = {name: arrays[name] for name in names if name in arrays} | seconds
+    want, _ = theirs.model.get_rope_index(
         torch.from_numpy(arrays["input_ids"]), torch.from_numpy(arrays["mm_token_type_ids"]),
-        **{name: torch.from_numpy(arrays[name]) for name in names if name in arrays},
+        **{name: torch.from_numpy(value) for name, value in given.items()},
     )  # fmt: skip
     np.testing.assert_array_equal(got.T, want[:, 0])
-
-
-def test_rules_part_where_time_is_the_longest_axis():
-    """Qwen's own rule, from the paper: text goes on after the largest number of the grid."""
-    types = [0, *[2] * 36, 0]
-    last = {
-        rule: mrope_positions(types, [(9, 4, 4)], merge=2, rule=rule)[-1].tolist()
-        for rule in ("qwen", "hf5")
-    }
-    assert last == {"qwen": [10] * 3, "hf5": [3] * 3}
 
 
 def test_pixels_that_do_not_fit(pair):
