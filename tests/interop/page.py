@@ -15,6 +15,7 @@ CLASSES = {
     "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
     "video_llama_3": "VideoLlama3ForConditionalGeneration",
     "llava_onevision": "LlavaOnevisionForConditionalGeneration",
+    "smolvlm": "SmolVLMForConditionalGeneration",
     "llava_next_video": "LlavaNextVideoForConditionalGeneration",
     "video_llava": "VideoLlavaForConditionalGeneration",
     "llava": "LlavaForConditionalGeneration (the layout of vjax-tiny)",

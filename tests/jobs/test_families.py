@@ -14,6 +14,7 @@ from tests.prompts.test_reference_chat import (
     OneVision,
     Qwen,
     Qwen25,
+    Smol,
     VideoLlava,
 )
 from vjax import main
@@ -56,6 +57,7 @@ CLASSES = {
     "qwen2_5_vl_3b": (Qwen25, "Qwen2_5_VL"),
     "videollama3_2b": (Llama3, "VideoLlama3"),
     "llava_onevision_7b": (OneVision, "LlavaOnevision"),
+    "smolvlm2_256m": (Smol, "SmolVLM"),
     "llava_next_video_7b": (NextVideo, "LlavaNextVideo"),
     "video_llava_7b": (VideoLlava, "VideoLlava"),
 }
@@ -124,6 +126,9 @@ def reference(model, asked):
         x = normalised(np.stack(frames), spec.vision.mean, spec.vision.std).transpose(0, 3, 1, 2)
         arrays["pixel_values_videos"] = x[None, [0] * 4 + [1] * 4]
         arrays["pixel_values"] = x[2:]
+    elif spec.pictures == "split":
+        x = normalised(np.stack(frames), spec.vision.mean, spec.vision.std)
+        arrays["pixel_values"] = x.transpose(0, 3, 1, 2)[None]
     elif spec.pictures != "tiles":
         rule = GridPixels(
             14, spec.vision.temporal_patch, 2, 4 * 28 * 28, 4 * 28 * 28, spec.vision.mean,

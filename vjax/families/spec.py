@@ -17,8 +17,11 @@ class TowerSpec:
       image_size: side in pixels of the images it was made for; fixes the size of a `table`.
       select_layer: counts hidden states as transformers does: -1 is the output of the last block,
         before any final norm; -2 drops the last block.
-      position: `table` adds a learned vector to each patch; `rope2d` rotates queries and keys by
-        the patch's row and column (axial, arXiv 2409.12191), for images of any size.
+      position: `table` adds a learned vector to each patch; `fractional` that of the cell of the
+        table which the patch lies in where the image is stretched over it (arXiv 2307.06304,
+        section 2.1), for images of any size; `rope2d` rotates queries and keys by the patch's row
+        and column (axial, arXiv 2409.12191), for images of any size.
+      table_side: cells along a side of a `fractional` table.
       rope_theta: of `rope2d`.
       temporal_patch: frames that one patch spans; a single frame is taken that many times.
       merge: side of the blocks of patches that lie together in the order of patches.
@@ -47,6 +50,7 @@ class TowerSpec:
     norm_eps: float = 1e-6
     select_layer: int = -1
     position: str = "table"
+    table_side: int = 0
     rope_theta: float = 10_000.0
     temporal_patch: int = 1
     merge: int = 1
@@ -83,7 +87,7 @@ class TowerSpec:
 
 @dataclasses.dataclass(frozen=True)
 class ProjectorSpec:
-    """From tower width to decoder width: two linear layers, an activation between.
+    """From tower width to decoder width.
 
     Attributes:
       kind: the module of vjax/models/connectors that reads the rest.
@@ -188,8 +192,8 @@ class ModelSpec:
     Attributes:
       pictures: how its own processor cuts images and videos (the module of that name in
         prompts/processors) and its reference class takes them (in interop/arguments): `squares` of
-        the tower's size, which only the latter knows; `tiles` of it; `grids` of patches; those,
-        `pruned` in videos; `middles` cut to the tower's size.
+        the tower's size, which only the latter knows; `middles`, those cut from the middle; `tiles`
+        of it; `split`, squares that the text names; `grids` of patches; those, `pruned` in videos.
       template_ends: its chat template writes the end of an answer; where it does not, as Vicuna's,
         that is `end_token_id`.
       still_vision: the tower of stills, where they have one of their own.
@@ -242,10 +246,12 @@ class Placeholder:
     Attributes:
       part: of a message's content, for the chat template.
       token: id of the one token that it renders and that is repeated for the picture's patches.
+      text: what it renders instead, where the processor writes the token in its place; else "".
     """
 
     part: Mapping[str, str]
     token: int
+    text: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -133,15 +133,24 @@ def keep_settings(old: Path, new: Path):
 
 
 def _resized(settings: dict, loaded: _model.Loaded) -> dict:
-    """Processor settings of a tower whose position table was made for one size of pictures."""
+    """Processor settings of a tower whose pictures have one size."""
     vision, tiles = loaded.spec.vision, loaded.spec.tiles
-    if vision.position != "table":
+    if vision.position == "rope2d":
         return settings
     side = vision.image_size
     square = {"height": side, "width": side}
-    ours = {"size": square, "crop_size": square, "num_image_tokens": vision.patches}
+    ours = {
+        "size": square,
+        "crop_size": square,
+        "num_image_tokens": vision.patches,
+        "max_image_size": {"longest_edge": side},
+        "image_seq_len": loaded.spec.frame_side**2,
+    }
     if set(settings.get("size") or ()) == {"shortest_edge"}:
         ours["size"] = {"shortest_edge": side}
+    if squares := settings.get("max_image_size"):  # a still has as many of them as before
+        scale = side / squares["longest_edge"]
+        ours["size"] = {name: round(scale * n) for name, n in settings.get("size", {}).items()}
     if tiles:
         ours["image_grid_pinpoints"] = [list(size) for size in tiles.sizes]
     settings = settings | {name: value for name, value in ours.items() if settings.get(name)}

@@ -17,7 +17,7 @@ def resize_positions(model: VideoLLM, image_size: int) -> VideoLLM:
     """The model for pictures of `image_size` pixels; its position table, if any, is resampled.
 
     Bicubic with anti-aliasing, in float32, as timm's `resample_abs_pos_embed` does. A tower with
-    rotary positions takes any size as it is.
+    rotary or fractional positions takes any size as it is.
 
     Raises:
       ValueError: a size that is no whole number of patches, or a table that is no square.
@@ -39,7 +39,7 @@ def resize_positions(model: VideoLLM, image_size: int) -> VideoLLM:
 
 def _resize(tower: Tower, image_size: int):
     old, tower.spec = tower.spec, dataclasses.replace(tower.spec, image_size=image_size)
-    if tower.position is None:
+    if old.position != "table":
         return
     first, table = jnp.split(tower.position[...], [int(old.class_token)])
     side, new = math.isqrt(old.patches), image_size // old.patch_size
