@@ -1,6 +1,7 @@
 """What a checkpoint is made of, read from its config.json (table "Model spec" of WORKSPACE.md)."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 NO_TOKEN = -1  # the id of a special token that a tokenizer does not have
@@ -100,6 +101,11 @@ class ProjectorSpec:
         them, what is left over dropped (LLaVA-NeXT-Video).
       newline: there is a learned vector that ends the rows of a still's grid; `video_newline`: it
         ends videos too.
+      stride: of a convolution over time, rows and columns of a video, and its kernel's size; () =
+        each frame for itself. A frame shown alone is then as many equal ones as it steps over.
+      padding: zeros around it, in all three.
+      depth: blocks of layers before it, and after.
+      clip: frames that the family's processor makes of each image or shorter video.
     """
 
     kind: str = "mlp2"
@@ -111,6 +117,10 @@ class ProjectorSpec:
     newline: bool = False
     pool_kind: str = "bilinear"
     video_newline: bool = False
+    stride: tuple[int, ...] = ()
+    padding: int = 0
+    depth: int = 0
+    clip: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,9 +203,11 @@ class ModelSpec:
       pictures: how its own processor cuts images and videos (the module of that name in
         prompts/processors) and its reference class takes them (in interop/arguments): `squares` of
         the tower's size, which only the latter knows; `middles`, those cut from the middle; `tiles`
-        of it; `split`, squares that the text names; `grids` of patches; those, `pruned` in videos.
+        of it; `split`, squares that the text names; `grids` of patches; those, `pruned` in videos;
+        `clips` that the projector sees whole.
       template_ends: its chat template writes the end of an answer; where it does not, as Vicuna's,
         that is `end_token_id`.
+      plain_content: its chat template takes what a message holds as one text, pictures being texts.
       still_vision: the tower of stills, where they have one of their own.
       video_frames: a video is always as many frames; fewer are each repeated, as evenly as can be
         (rule `spread`: place i of n shows frame i * m // n of m). 0 = as many as there are.
@@ -215,6 +227,7 @@ class ModelSpec:
     tiles: TilesSpec | None = None
     pictures: str = "squares"
     template_ends: bool = True
+    plain_content: bool = False
     still_vision: TowerSpec | None = None
     video_frames: int = 0
     uncountable: str = ""
@@ -230,6 +243,8 @@ class ModelSpec:
     @property
     def frame_tokens(self) -> int:
         """Vision tokens of a frame of the tower's size."""
+        if self.projector.stride:
+            return self.clip_tokens(self.projector.stride[0])
         return self.frame_side**2 + self.vision.keep_class
 
     @property
@@ -237,6 +252,17 @@ class ModelSpec:
         """The same of a picture in the batch's `images`: a frame, and a still where both towers
         look at each picture."""
         return self.frame_tokens + (self.still_vision.features if self.still_vision else 0)
+
+    @property
+    def frame_repeat(self) -> int:
+        """Equal frames that a frame shown alone is to the model."""
+        return self.vision.temporal_patch * (self.projector.stride or (1,))[0]
+
+    def clip_tokens(self, frames: int) -> int:
+        """Vision tokens of a video of so many frames, where the projector sees it whole."""
+        side, zeros = self.vision.image_size // self.vision.patch_size, 2 * self.projector.padding
+        sizes = zip((frames, side, side), self.projector.stride, strict=True)
+        return math.prod((size + zeros - step) // step + 1 for size, step in sizes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -147,8 +147,8 @@ class Native:
             if hasattr(rule, "together"):
                 return rule.together(self.pixels, pictures)
         found: dict[str, np.ndarray] = {}
-        for kind, rule in self.pixels.items():
-            mine = [one for one in pictures if one.kind == kind]
+        for rule in dict.fromkeys(self.pixels.values()):  # kinds of one rule go together, in order
+            mine = [one for one in pictures if self.pixels[one.kind] == rule]
             if mine:
                 found |= rule.arguments(mine)
         return found
