@@ -24,6 +24,7 @@ from vjax.models.layers import (
     layer_keys,
     scan_layers,
 )
+from vjax.models.resampled import resampled
 from vjax.models.windows import attend_in_windows, window_ids
 
 
@@ -254,6 +255,8 @@ class Tower(nnx.Module):
         spec, table = self.spec, self.position[...]
         if spec.position == "table" and spec.merge == 1:
             return table
+        if spec.position == "resampled":
+            return resampled(table, hw)
         first, table = jnp.split(table, [int(spec.class_token)])
         side = spec.table_side or spec.image_size // spec.patch_size
         rows = jnp.take(table, hw[..., 0] * side + hw[..., 1], axis=0)
