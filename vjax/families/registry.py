@@ -10,6 +10,7 @@ from vjax.families import (
     llava_onevision,
     qwen2_5_vl,
     qwen2_vl,
+    qwen3_vl,
     text,
     video_llama_3,
 )
@@ -22,6 +23,7 @@ FAMILIES: dict[str, types.ModuleType] = {
     "llava_onevision": llava_onevision,
     "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_5_vl,
+    "qwen3_vl": qwen3_vl,
     "video_llama_3": video_llama_3,
     **dict.fromkeys(text.KINDS, causal),
 }

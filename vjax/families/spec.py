@@ -32,6 +32,10 @@ class TowerSpec:
       window: side in patches of the squares that an image is cut into, from its upper left corner,
         patches of one seeing nothing of another (arXiv 2502.13923, section 2.1.1); 0 = none.
       full_layers: blocks, counted from 0, in which patches see the whole image all the same.
+      table_side: of a square of learned vectors that is brought to the grid of each image and added
+        to its patches, beside `rope2d` (Qwen3-VL); 0 = none.
+      taps: blocks, counted from 0, whose outputs are features too, after those of the last side by
+        side in channels (DeepStack, arXiv 2406.04334).
       time_rate: time positions (M-RoPE) a second of a video; 0 = one a temporal patch.
       mean, std: of RGB in 0 ... 1, which pixels are normalised by.
       model_type: the transformers class that it equals, where the tower has a config of its own.
@@ -60,6 +64,8 @@ class TowerSpec:
     gated: bool = False
     window: int = 0
     full_layers: tuple[int, ...] = ()
+    table_side: int = 0
+    taps: tuple[int, ...] = ()
     time_rate: float = 0.0
     mean: tuple[float, float, float] = HALF
     std: tuple[float, float, float] = HALF
@@ -157,6 +163,8 @@ class DecoderSpec:
       window: a token sees this many of the last tokens, itself among them; 0 = all.
       mrope: frequencies that follow time, height and width of a position (M-RoPE, arXiv
         2409.12191, section 2.1); () = positions are one number.
+      interleaved: they take turns, time, height, width, ..., what is left over being time's
+        (Qwen3-VL); else each has its frequencies side by side.
     """
 
     width: int
@@ -177,6 +185,7 @@ class DecoderSpec:
     window: int = 0
     rope_scaling: RopeScaling | None = None
     mrope: tuple[int, ...] = ()
+    interleaved: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +198,7 @@ class ModelSpec:
       pictures: how its own processor cuts images and videos (the module of that name in
         prompts/processors) and its reference class takes them (in interop/arguments): `squares` of
         the tower's size, which only the latter knows; `tiles` of it; `grids` of patches; those,
-        `pruned` in videos.
+        `pruned` in videos; `timed_grids`, a run of them for each time of a video.
       template_ends: its chat template writes the end of an answer; where it does not, as Vicuna's,
         that is `end_token_id`.
     """

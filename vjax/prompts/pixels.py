@@ -48,7 +48,8 @@ class Laid:
       blocks: of a video that stands in several places, such as one for each of its times: each with
         what is said above.
       text: that is written for it then, with its placeholder once a block.
-      instead_of: what the template shows, that `text` takes the place of; the placeholder if "".
+      instead_of: by position rule, what the template shows that `text` takes the place of; the
+        placeholder where nothing is said.
     """
 
     tokens: int
@@ -57,7 +58,7 @@ class Laid:
     step: float = 1.0
     blocks: tuple["Laid", ...] = ()
     text: str = ""
-    instead_of: str = ""
+    instead_of: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Pixels(Protocol):
