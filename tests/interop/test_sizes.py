@@ -69,6 +69,22 @@ def llava_onevision(tied, *sizes):
     }  # fmt: skip
 
 
+def smolvlm(vision, shuffle, *sizes, **more):
+    width, layers, heads, ffn, side, patch = vision
+    return {
+        "model_type": "smolvlm", "image_token_id": 49190, "scale_factor": shuffle,
+        "vision_config": {
+            "model_type": "smolvlm_vision", "hidden_size": width, "num_hidden_layers": layers,
+            "num_attention_heads": heads, "intermediate_size": ffn, "image_size": side,
+            "patch_size": patch,
+        },
+        "text_config": text(*sizes, model_type="llama", **more),
+    }  # fmt: skip
+
+
+SIGLIP_BASE, SIGLIP_SO400M = (768, 12, 12, 3072, 512, 16), (1152, 27, 16, 4304, 384, 14)
+
+
 def video_llama_3(tied, *sizes):
     few = ("model_type", "image_size", "vision_use_head")
     vision = {k: v for k, v in SIGLIP.items() if k not in few} | {"num_hidden_layers": 27}
@@ -112,6 +128,9 @@ RELEASED = {
     "LLaVA-OneVision-0.5B": llava_onevision(True, 896, 24, 14, 2, 4864, 152000),
     "LLaVA-OneVision-7B": llava_onevision(False, 3584, 28, 28, 4, 18944, 152000),
     "LLaVA-OneVision-72B": llava_onevision(False, 8192, 80, 64, 8, 29568, 152000),
+    "SmolVLM2-256M": smolvlm(SIGLIP_BASE, 4, 576, 30, 9, 3, 1536, 49280),
+    "SmolVLM2-500M": smolvlm(SIGLIP_BASE, 4, 960, 32, 15, 5, 2560, 49280),
+    "SmolVLM2-2.2B": smolvlm(SIGLIP_SO400M, 3, 2048, 24, 32, 32, 8192, 49280),
     "LLaVA-NeXT-Video-7B": llava_next_video("llama", 4096, 32, 32, 32, 11008, 32064),
     "LLaVA-NeXT-Video-7B-32K": llava_next_video("mistral", 4096, 32, 32, 8, 14336, 32064),
     "LLaVA-NeXT-Video-34B": llava_next_video("llama", 7168, 60, 56, 8, 20480, 64064),

@@ -15,6 +15,7 @@ from tests.prompts.test_reference_chat import (
     Qwen,
     Qwen3,
     Qwen25,
+    Smol,
 )
 from vjax import main
 from vjax.config import freeze
@@ -24,7 +25,7 @@ from vjax.interop import load_weights
 from vjax.interop.variables import by_path
 from vjax.jobs import _model
 from vjax.prompts import Prompt
-from vjax.prompts.pixels import Picture
+from vjax.prompts.pixels import Picture, normalised
 from vjax.prompts.processors.grids import GridPixels
 from vjax.prompts.processors.tiles import TilePixels
 from vjax.train.metrics import read_metrics
@@ -57,6 +58,7 @@ CLASSES = {
     "qwen3_vl_2b": (Qwen3, "Qwen3VL"),
     "videollama3_2b": (Llama3, "VideoLlama3"),
     "llava_onevision_7b": (OneVision, "LlavaOnevision"),
+    "smolvlm2_256m": (Smol, "SmolVLM"),
     "llava_next_video_7b": (NextVideo, "LlavaNextVideo"),
 }
 
@@ -120,7 +122,10 @@ def reference(model, asked):
     loaded, prompt, frames, _ = asked
     spec, ids = loaded.spec, loaded.chat.encode(prompt).tokens[None].astype(np.int64)
     arrays = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    if spec.pictures != "tiles":
+    if spec.pictures == "split":
+        x = normalised(np.stack(frames), spec.vision.mean, spec.vision.std)
+        arrays["pixel_values"] = x.transpose(0, 3, 1, 2)[None]
+    elif spec.pictures != "tiles":
         rule = GridPixels(
             14, spec.vision.temporal_patch, 2, 4 * 28 * 28, 4 * 28 * 28, spec.vision.mean,
             spec.vision.std,

@@ -9,11 +9,13 @@ from vjax.families import spec_of
 from vjax.prompts import Prompt
 from vjax.prompts.chat import Chat
 from vjax.prompts.media import Native, Squares
+from vjax.prompts.processors import split
 from vjax.prompts.processors.tiles import TilePixels
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("torchvision")
+smolvlm_words = pytest.importorskip("transformers.models.smolvlm.processing_smolvlm")
 
 QWEN = (
     "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
@@ -22,6 +24,10 @@ QWEN = (
 NOT_GIVEN = ("mm_token_type_ids", "image_sizes_videos")  # what ids and pixels tell as well
 LLAMA3 = ("<|im_start|>", "<|im_end|>", "<|image_pad|>", "<|video_pad|>")
 ONEVISION = ("<|im_start|>", "<|im_end|>", "<image>", "<video>")
+SMOL = (
+    "<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<global-img>", "<image>",
+    *(f"<row_{a}_col_{b}>" for a in (1, 2, 3) for b in (1, 2, 3)),
+)  # fmt: skip
 
 # templates of our own, of the same structure as those that these families were released with
 QWEN_TEMPLATE = """\
@@ -75,6 +81,17 @@ ONEVISION_TEMPLATE = (
     "{{ '<|im_end|>' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+# without `video`, for which the processor takes a template of its own
+SMOL_TEMPLATE = (
+    "<|im_start|>{% for message in messages %}{{ message.role | capitalize }}"
+    "{% if message.content[0].type == 'image' %}{{ ':' }}{% else %}{{ ': ' }}{% endif %}"
+    "{% for part in message.content %}"
+    "{% if part.type == 'text' %}{{ part.text }}"
+    "{% elif part.type == 'image' %}{{ '<image>' }}{% endif %}"
+    "{% endfor %}<end_of_utterance>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
 VICUNA = ("<unk>", "<s>", "</s>", "<pad>", "<image>", "<video>")
 # an answer has no end in it, and the tokenizer puts <s> before all
@@ -252,6 +269,35 @@ class OneVision(Qwen):
         self.save(folder)
 
 
+class Smol(Qwen):
+    name = "smolvlm"
+
+    def __init__(self, folder):
+        tokenizer = small_tokenizer(SMOL)
+        config = transformers.SmolVLMConfig(
+            vision_config=dict(
+                model_type="smolvlm_vision", hidden_size=32, intermediate_size=64,
+                num_hidden_layers=1, num_attention_heads=2, image_size=56, patch_size=14,
+            ),
+            text_config=dict(
+                model_type="llama", hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                num_key_value_heads=1, intermediate_size=64, vocab_size=300, pad_token_id=2,
+            ),
+            image_token_id=tokenizer.token_to_id("<image>"), scale_factor=2,
+        )  # fmt: skip
+        sizes = dict(size={"longest_edge": 150}, max_image_size={"longest_edge": 56})
+        if smolvlm_words.num2words is None:  # without that package the class does not open
+            smolvlm_words.num2words = split.number
+        self.processor = transformers.SmolVLMProcessor(
+            image_processor=transformers.SmolVLMImageProcessor(**sizes),
+            video_processor=transformers.SmolVLMVideoProcessor(**sizes),
+            tokenizer=fast(tokenizer, SMOL, "<end_of_utterance>"),
+            chat_template=SMOL_TEMPLATE, image_seq_len=4,
+        )  # fmt: skip
+        self.config, self.options = config, {}
+        self.save(folder)
+
+
 class NextVideo(Qwen):
     name = "llava_next_video"
 
@@ -297,7 +343,9 @@ QWENS = (Qwen, Qwen25, Qwen3)
 TILED = (OneVision, NextVideo)
 
 
-@pytest.fixture(scope="module", params=[*QWENS, Llama3, *TILED], ids=lambda family: family.name)
+@pytest.fixture(
+    scope="module", params=[*QWENS, Llama3, *TILED, Smol], ids=lambda family: family.name
+)
 def family(request, tmp_path_factory):
     return request.param(tmp_path_factory.mktemp(request.param.name))
 
@@ -414,6 +462,8 @@ def test_positions_are_those_of_the_model(family, name):
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_arguments_are_those_that_the_processor_gives(family, name):
+    if (family.name, name) == ("smolvlm", "turns"):
+        pytest.skip("SmolVLMProcessor loses the images of a conversation that has videos")
     got = family.native.arguments(turns_of(name))
     want = theirs(family, name, with_answer=False)
     want = {k: v for k, v in want.items() if k not in NOT_GIVEN}
@@ -497,11 +547,11 @@ def test_frames_are_those_of_transformers(make, size, tmp_path):
     same(rule.frames(frames), want["pixel_values_videos"][0], rule.std)
 
 
-def same(ours, theirs, std=(0.5, 0.5, 0.5)):
+def same(ours, theirs, std=(0.5, 0.5, 0.5), often=1e-4):
     """Up to what torchvision's batched kernel itself moves: one step, rarely two."""
     steps = np.abs(ours.transpose(0, 3, 1, 2) - np.asarray(theirs)) * 255
     steps = steps * np.reshape(std, (3, 1, 1))
-    assert steps.max() <= 2.01 and (steps > 1.01).mean() < 1e-4
+    assert steps.max() <= 2.01 and (steps > 1.01).mean() < often
 
 
 def test_pixel_settings_that_do_not_fit_the_model_are_errors(tmp_path):
@@ -527,6 +577,7 @@ def test_frames_shown_one_by_one_keep_their_place(family):
     assert got.vision.max() + 1 == 3 * patches
     newlines = int((got.vision == -2).sum())
     assert newlines == (3 if family.name == "llava_onevision" else 0)
-    words = np.flatnonzero(got.tokens == chat.candidate("Here?", end=False)[0])
+    (first, *_) = chat.tokenizer.encode("Here?", add_special_tokens=False).ids
+    words = np.flatnonzero(got.tokens == first)
     assert (got.vision[: words[-1]] >= 0).sum() == 2 * patches
     assert "Here?" in said

@@ -11,6 +11,7 @@ from vjax.families import (
     qwen2_5_vl,
     qwen2_vl,
     qwen3_vl,
+    smolvlm,
     text,
     video_llama_3,
 )
@@ -22,6 +23,7 @@ FAMILIES: dict[str, types.ModuleType] = {
     "llava_next_video": llava_next_video,
     "llava_onevision": llava_onevision,
     "qwen2_vl": qwen2_vl,
+    "smolvlm": smolvlm,
     "qwen2_5_vl": qwen2_5_vl,
     "qwen3_vl": qwen3_vl,
     "video_llama_3": video_llama_3,

@@ -17,8 +17,12 @@ class TowerSpec:
       image_size: side in pixels of the images it was made for; fixes the size of a `table`.
       select_layer: counts hidden states as transformers does: -1 is the output of the last block,
         before any final norm; -2 drops the last block.
-      position: `table` adds a learned vector to each patch; `rope2d` rotates queries and keys by
-        the patch's row and column (axial, arXiv 2409.12191), for images of any size.
+      position: `table` adds a learned vector to each patch; `fractional` that of the cell of the
+        table which the patch lies in where the image is stretched over it (arXiv 2307.06304,
+        section 2.1), for images of any size; `rope2d` rotates queries and keys by the patch's row
+        and column (axial, arXiv 2409.12191), for images of any size.
+      table_side: cells along a side of a `fractional` table; or, beside `rope2d`, of a table that is
+        brought to the grid of each image, bilinear, and added to its patches (Qwen3-VL), 0 = none.
       rope_theta: of `rope2d`.
       temporal_patch: frames that one patch spans; a single frame is taken that many times.
       merge: side of the blocks of patches that lie together in the order of patches.
@@ -32,8 +36,6 @@ class TowerSpec:
       window: side in patches of the squares that an image is cut into, from its upper left corner,
         patches of one seeing nothing of another (arXiv 2502.13923, section 2.1.1); 0 = none.
       full_layers: blocks, counted from 0, in which patches see the whole image all the same.
-      table_side: of a square of learned vectors that is brought to the grid of each image and added
-        to its patches, beside `rope2d` (Qwen3-VL); 0 = none.
       taps: blocks, counted from 0, whose outputs are features too, after those of the last side by
         side in channels (DeepStack, arXiv 2406.04334).
       time_rate: time positions (M-RoPE) a second of a video; 0 = one a temporal patch.
@@ -51,6 +53,7 @@ class TowerSpec:
     norm_eps: float = 1e-6
     select_layer: int = -1
     position: str = "table"
+    table_side: int = 0
     rope_theta: float = 10_000.0
     temporal_patch: int = 1
     merge: int = 1
@@ -64,7 +67,6 @@ class TowerSpec:
     gated: bool = False
     window: int = 0
     full_layers: tuple[int, ...] = ()
-    table_side: int = 0
     taps: tuple[int, ...] = ()
     time_rate: float = 0.0
     mean: tuple[float, float, float] = HALF
@@ -89,7 +91,7 @@ class TowerSpec:
 
 @dataclasses.dataclass(frozen=True)
 class ProjectorSpec:
-    """From tower width to decoder width: two linear layers, an activation between.
+    """From tower width to decoder width.
 
     Attributes:
       kind: the module of vjax/models/connectors that reads the rest.
@@ -197,8 +199,9 @@ class ModelSpec:
     Attributes:
       pictures: how its own processor cuts images and videos (the module of that name in
         prompts/processors) and its reference class takes them (in interop/arguments): `squares` of
-        the tower's size, which only the latter knows; `tiles` of it; `grids` of patches; those,
-        `pruned` in videos; `timed_grids`, a run of them for each time of a video.
+        the tower's size, which only the latter knows; `tiles` of it; `split`, squares that the text
+        names; `grids` of patches; those, `pruned` in videos; `timed_grids`, a run of them for each
+        time of a video.
       template_ends: its chat template writes the end of an answer; where it does not, as Vicuna's,
         that is `end_token_id`.
     """
@@ -232,10 +235,12 @@ class Placeholder:
     Attributes:
       part: of a message's content, for the chat template.
       token: id of the one token that it renders and that is repeated for the picture's patches.
+      text: what it renders instead, where the processor writes the token in its place; else "".
     """
 
     part: Mapping[str, str]
     token: int
+    text: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Towers: what SigLIP's and CLIP's vision transformers have in common, and where they differ.
+"""Towers: what SigLIP's, CLIP's and SmolVLM's have in common, and where they differ.
 
 Families read their `vision_config` and name their tower's weights through this file. Reference:
-transformers' SiglipVisionModel and CLIPVisionModel.
+transformers' SiglipVisionModel, CLIPVisionModel and SmolVLMVisionTransformer.
 """
 
 import types
@@ -24,6 +24,10 @@ KINDS: Mapping[str, Mapping] = types.MappingProxyType(
             act="quick_gelu", norm_eps=1e-5, mean=CLIP_MEAN, std=CLIP_STD, patch_bias=False,
             class_token=True, pre_norm=True,
         ),
+        "smolvlm_vision": dict(
+            act="gelu_pytorch_tanh", norm_eps=1e-6, mean=HALF, std=HALF, position="fractional",
+            post_norm=True,
+        ),
     }
 )  # fmt: skip
 FIELDS = (
@@ -39,7 +43,8 @@ def tower_spec(config: Mapping, *, where: str = "vision_config.", **more) -> Tow
     Args:
       config: a config.json of its own, or the `vision_config` of another.
       where: what to call the config's keys in errors.
-      more: fields of the spec that are not the config's: select_layer, keep_class, post_norm.
+      more: fields of the spec that are not the config's: select_layer, keep_class, post_norm,
+        merge, table_side.
 
     Raises:
       KeyError: a size that is missing.
@@ -84,7 +89,9 @@ def tower_config(spec: TowerSpec) -> dict:
         "hidden_act": spec.act,
         "layer_norm_eps": spec.norm_eps,
     }
-    return config if spec.class_token else config | {"vision_use_head": False}
+    if spec.model_type == "siglip_vision_model":
+        config["vision_use_head"] = False
+    return config
 
 
 def tower_weights(spec: TowerSpec, tower: str, ours: str = "tower") -> dict[str, tuple[str, str]]:
@@ -93,7 +100,7 @@ def tower_weights(spec: TowerSpec, tower: str, ours: str = "tower") -> dict[str,
     names: dict[str, tuple[str, str]] = {
         f"{ours}/patch/kernel": (f"{embeddings}.patch_embedding.weight", "conv"),
     }
-    if spec.position == "table":
+    if spec.position != "rope2d":
         names[f"{ours}/position"] = (f"{embeddings}.position_embedding.weight", "same")
     if spec.patch_bias:
         names[f"{ours}/patch/bias"] = (f"{embeddings}.patch_embedding.bias", "same")

@@ -133,14 +133,19 @@ def keep_settings(old: Path, new: Path):
 
 
 def _resized(settings: dict, loaded: _model.Loaded) -> dict:
-    """Processor settings of a tower whose position table was made for one size of pictures."""
+    """Processor settings of a tower whose pictures have one size."""
     vision, tiles = loaded.spec.vision, loaded.spec.tiles
-    if vision.position != "table":
+    if vision.position == "rope2d":
         return settings
     ours = {
         "size": {"height": vision.image_size, "width": vision.image_size},
         "num_image_tokens": vision.patches,
+        "max_image_size": {"longest_edge": vision.image_size},
+        "image_seq_len": loaded.spec.frame_side**2,
     }
+    if squares := settings.get("max_image_size"):  # a still has as many of them as before
+        scale = vision.image_size / squares["longest_edge"]
+        ours["size"] = {side: round(scale * n) for side, n in settings.get("size", {}).items()}
     if tiles:
         ours["image_grid_pinpoints"] = [list(size) for size in tiles.sizes]
     settings = settings | {name: value for name, value in ours.items() if name in settings}

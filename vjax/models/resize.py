@@ -16,7 +16,7 @@ def resize_positions(model: VideoLLM, image_size: int) -> VideoLLM:
     """The model for pictures of `image_size` pixels; its position table, if any, is resampled.
 
     Bicubic with anti-aliasing, in float32, as timm's `resample_abs_pos_embed` does. A tower with
-    rotary positions takes any size as it is.
+    rotary or fractional positions takes any size as it is.
 
     Raises:
       ValueError: a size that is no whole number of patches, or a table that is no square.
@@ -31,7 +31,7 @@ def resize_positions(model: VideoLLM, image_size: int) -> VideoLLM:
     model = nnx.clone(model)
     model.spec = resized_spec(spec, image_size)
     vision = model.tower.spec = model.spec.vision
-    if model.tower.position is not None:
+    if vision.position == "table":
         first, table = jnp.split(model.tower.position[...], [int(vision.class_token)])
         side, new = math.isqrt(spec.vision.patches), image_size // vision.patch_size
         if side**2 != len(table):

@@ -44,7 +44,8 @@ class VideoLLM(nnx.Module):
             if f"{kind}patches" in batch:
                 of = ("patches", "patch_hw", "patch_segments")
                 patches, hw, segments = (batch[kind + name][None] for name in of)
-                features = self.tower.encode(patches.astype(dtype), hw, segments, **how)
+                seen = batch[f"{kind}patch_seen"][None] if f"{kind}patch_seen" in batch else None
+                features = self.tower.encode(patches.astype(dtype), hw, segments, seen=seen, **how)
                 bank.append(tokens(features, key))
         if "images" in batch:
             features = self.tower(batch["images"], dtype=dtype, **how)

@@ -95,6 +95,23 @@ def patch_grid(rows: int, columns: int, merge: int) -> Int[np.ndarray, "P 2"]:
     return rearrange(at, order, a=merge, b=merge).astype(np.int32)
 
 
+def fractional_cells(
+    hw: Int[np.ndarray, "P 2"], size: tuple[int, int], side: int
+) -> Int[np.ndarray, "P 2"]:
+    """Row and column of the cell, of side x side, that each patch of an image begins in.
+
+    SmolVLMVisionEmbeddings, in its float32: patches that begin on an edge fall as they do there.
+
+    Args:
+      hw: row and column of each patch.
+      size: rows and columns of the image.
+    """
+    edges = ((1 + np.arange(side - 1)) / side).astype(np.float32)
+    at = hw.astype(np.float32) * (np.float32(1) / np.array(size, np.float32))
+    at = np.minimum(at, np.float32(1 - 1e-6))
+    return np.searchsorted(edges, at, side="right").astype(np.int32)
+
+
 def _in_order(x: Array, order: Int[Array, "V P"]) -> Array:
     """[V, P, ...] with the patches of each row as `order` numbers them."""
     return jnp.take_along_axis(x, order.reshape(*order.shape, *[1] * (x.ndim - 2)), axis=1)
@@ -115,13 +132,13 @@ class Tower(nnx.Module):
             into, spec.width, ("patch", "embed"), bias=spec.patch_bias, stack=(), rngs=rngs
         )
         self.position = nnx.data(None)
-        if spec.position == "table":
-            rows = spec.patches + spec.class_token
+        if spec.position != "rope2d":
+            rows = (spec.table_side**2 or spec.patches) + spec.class_token
             self.position = nnx.Param(
                 0.2 * rngs.params.normal((rows, spec.width)), axes=("position", "embed")
             )
         self.table = nnx.data(None)
-        if spec.table_side:
+        if spec.table_side and spec.position == "rope2d":
             self.table = nnx.Param(
                 0.2 * rngs.params.normal((spec.table_side**2, spec.width)),
                 axes=("position", "embed"),
@@ -161,6 +178,8 @@ class Tower(nnx.Module):
         x = repeat(x, "v p d -> v p (t d)", t=spec.temporal_patch)
         rows, columns = H // spec.patch_size, W // spec.patch_size
         hw = patch_grid(rows, columns, spec.merge)
+        if spec.position == "fractional":
+            hw = fractional_cells(hw, (rows, columns), spec.table_side)
         even = spec.window and not (rows % spec.window or columns % spec.window)
         return self.encode(
             x, jnp.broadcast_to(hw, (V, *hw.shape)), even=bool(even), remat=remat, key=key
@@ -172,6 +191,7 @@ class Tower(nnx.Module):
         hw: Int[Array, "V P 2"],
         segments: Int[Array, "V P"] | None = None,
         *,
+        seen: Int[Array, "V P"] | None = None,
         even: bool = False,
         remat: bool = False,
         key: Array | None = None,
@@ -182,9 +202,11 @@ class Tower(nnx.Module):
 
         Args:
           patches: normalised pixels, each in the order (frame, row, column, channel).
-          hw: row and column of each patch in its image.
+          hw: row and column of each patch in its image, or in a `fractional` table.
           segments: several images in one row, numbered from 1; 0 = padding. One image a row if
             None, as a class token needs.
+          seen: the segments, 0 for patches that look at their image and are not looked at: an
+            image's own padding.
           even: every window of every image is full.
         """
         spec = self.spec
@@ -200,7 +222,7 @@ class Tower(nnx.Module):
             x = jnp.concatenate([first, x], axis=1)
         rope = None
         if self.position is not None:
-            x = x + self.position[...].astype(x.dtype)
+            x = x + self._positions(hw).astype(x.dtype)
         else:
             rope = axial_rope_table(hw, spec.width // spec.heads, spec.rope_theta)
         if self.table is not None:
@@ -208,7 +230,9 @@ class Tower(nnx.Module):
             x = x + resampled(self.table[...], hw, sizes, spec.table_side).astype(x.dtype)
         if self.pre_norm is not None:
             x = self.pre_norm(x)
-        mask = SEE_ALL if segments is None else Mask(q_segments=segments, kv_segments=segments)
+        mask = SEE_ALL
+        if segments is not None:
+            mask = Mask(q_segments=segments, kv_segments=segments if seen is None else seen)
         see = functools.partial(attend, mask=mask, backend=self.attention)
         length = spec.used_layers
 
@@ -239,3 +263,16 @@ class Tower(nnx.Module):
         if spec.window:
             x = _in_order(x, jnp.argsort(order, axis=1))
         return x[:, 1:] if spec.class_token and not spec.keep_class else x
+
+    def _positions(self, hw: Int[Array, "V P 2"]) -> Float[Array, "V Q D"] | Float[Array, "Q D"]:
+        """Rows of the table, in the order of patches."""
+        spec, table = self.spec, self.position[...]
+        if spec.position == "table" and spec.merge == 1:
+            return table
+        first, table = jnp.split(table, [int(spec.class_token)])
+        side = spec.table_side or spec.image_size // spec.patch_size
+        rows = jnp.take(table, hw[..., 0] * side + hw[..., 1], axis=0)
+        if not spec.class_token:
+            return rows
+        first = jnp.broadcast_to(first, (len(rows), *first.shape))
+        return jnp.concatenate([first, rows], axis=1)

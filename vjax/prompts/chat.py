@@ -87,7 +87,8 @@ class Chat:
             t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special
         ]
         # one scan of a text, where some tokenizers have hundreds of them
-        self._any_special = re.compile("|".join(map(re.escape, self.special)) or "(?!)")
+        kept = [*self.special, *(kind.text for kind in media.kinds.values() if kind.text)]
+        self._any_special = re.compile("|".join(map(re.escape, kept)) or "(?!)")
         self._tokenised = functools.lru_cache(LATELY)(tokenizer.encode)
 
     @classmethod
@@ -261,7 +262,7 @@ class Chat:
 
     def candidate(self, text: str, *, end: bool = True) -> list[int]:
         """Token ids of an answer, with the end of turn; ValueError if it holds a special token."""
-        ids = self._ids(self._plain(text))
+        ids = self._ids(self.opening + self._plain(text))
         return ids + self.end if end else ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -270,6 +271,19 @@ class Chat:
         if self.end[-1] in ids:
             ids = ids[: ids.index(self.end[-1])]
         return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    @functools.cached_property
+    def opening(self) -> str:
+        """White space that the template puts before an answer and not after its question.
+
+        SmolVLM's asks with `Assistant:` and tells `Assistant: Yes`, whose last token has the space.
+        """
+        ask = {"role": "user", "content": self._said("?")}
+        reply = {"role": "assistant", "content": self._said(MARK)}
+        told, _, _ = self._render([ask, reply]).partition(MARK)
+        asked = self._render([ask], add_generation_prompt=True)
+        rest = told.removeprefix(asked)
+        return rest if rest.isspace() else ""
 
     @functools.cached_property
     def closing(self) -> str:
@@ -318,11 +332,13 @@ class Chat:
         _ = self.end  # raises where the template ends no turn
         for kind, shown in self.media.kinds.items():
             text = self._render([{"role": "user", "content": [dict(shown.part)]}])
-            if self._ids(text).count(shown.token) != 1:
+            times, of = self._ids(text).count(shown.token), f"config.json's token {shown.token}"
+            if shown.text:
+                times, of = text.count(shown.text), repr(shown.text)
+            if times != 1:
                 raise ValueError(
-                    f"the chat template shows a {kind} as {text!r}, where config.json's token "
-                    f"{shown.token} for it does not occur once: tokenizer, template and config "
-                    "are not of one checkpoint"
+                    f"the chat template shows a {kind} as {text!r}, where {of} for it does not "
+                    "occur once: tokenizer, template and config are not of one checkpoint"
                 )
 
     def _ids(self, text: str) -> list[int]:
@@ -381,12 +397,14 @@ def _shown(turns: Prompt | Sequence[Prompt]) -> tuple[list[Prompt], list[Picture
     turns = [turns] if isinstance(turns, Prompt) else list(turns)
     pictures = []
     for turn in turns:
+        durations = iter(turn.durations)
         for kind, value in turn.parts:
             if kind != "text":
                 # the value of a `video` is a tuple of positions
                 at = value if kind == "video" else (value,)
                 times = tuple(turn.times[n] for n in at) if turn.times else ()
-                pictures.append(Picture(kind, tuple(turn.images[n] for n in at), times))
+                lasts = next(durations, None) if kind == "video" else None
+                pictures.append(Picture(kind, tuple(turn.images[n] for n in at), times, lasts))
     return turns, pictures
 
 

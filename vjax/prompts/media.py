@@ -99,6 +99,9 @@ class Native:
         return [self.pixels[p.kind].lay(p, alone=kinds.count(p.kind) == 1) for p in pictures]
 
     def arguments(self, pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
+        for rule in self.pixels.values():
+            if hasattr(rule, "together"):
+                return rule.together(self.pixels, pictures)
         found: dict[str, np.ndarray] = {}
         for kind, rule in self.pixels.items():
             mine = [one for one in pictures if one.kind == kind]

@@ -24,11 +24,13 @@ class Picture(NamedTuple):
       kind: of a prompt's part.
       frames: uint8 [H, W, 3] each.
       times: seconds of each; () where nobody says.
+      duration: seconds of the video that they are from; None where nobody says.
     """
 
     kind: str
     frames: tuple[np.ndarray, ...]
     times: tuple[float, ...] = ()
+    duration: float | None = None
 
     @property
     def seconds(self) -> np.ndarray:
@@ -63,7 +65,11 @@ class Laid:
 
 class Pixels(Protocol):
     """How a family's processor takes images, or videos; a module of prompts/processors has
-    `from_folder(folder, spec, *, video)`, which reads one from a checkpoint folder."""
+    `from_folder(folder, spec, *, video)`, which reads one from a checkpoint folder.
+
+    Where the class's forward takes images and videos as one argument, there is
+    `together(pixels, pictures)` instead of `arguments`: of all pictures of a conversation.
+    """
 
     def lay(self, picture: Picture, *, alone: bool) -> Laid:
         """What an image, one frame, or a video becomes; `alone`: the only one of its kind."""
@@ -72,10 +78,15 @@ class Pixels(Protocol):
         """Images or videos as the reference class's forward takes them (float32, normalised)."""
 
 
-def settings(folder: str | Path, *, video: bool) -> Mapping:
+def settings(
+    folder: str | Path, *, video: bool, resample: Image.Resampling = Image.Resampling.BICUBIC
+) -> Mapping:
     """What a checkpoint folder's processor files say; {} where it has none.
 
     A folder without a file for videos uses the one for images, as older ones do.
+
+    Args:
+      resample: how pictures are resized, which the files may say and not change.
 
     Raises:
       ValueError: settings that are not read.
@@ -91,8 +102,9 @@ def settings(folder: str | Path, *, video: bool) -> Mapping:
         files = (VIDEO_FILE, IMAGE_FILE) if video else (IMAGE_FILE,)
         found = next((path for f in files if (path := Path(folder) / f).exists()), None)
         given = read_json(found) if found else {}
-    if given.get("resample", Image.Resampling.BICUBIC) != Image.Resampling.BICUBIC:
-        raise ValueError(f"{found}: resample is {given['resample']}, not 3 (bicubic)")
+    if given.get("resample", resample) != resample:
+        name = f"{int(resample)} ({resample.name.lower()})"
+        raise ValueError(f"{found}: resample is {given['resample']}, not {name}")
     for name in ("do_resize", "do_rescale", "do_normalize"):
         if not given.get(name, True):
             raise ValueError(f"{found}: {name} is off, which is not read")
@@ -101,9 +113,18 @@ def settings(folder: str | Path, *, video: bool) -> Mapping:
 
 def bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """uint8 [H, W, 3] -> uint8 [height, width, 3], as torchvision's anti-aliased bicubic does."""
+    return _resized(image, height, width, Image.Resampling.BICUBIC)
+
+
+def lanczos(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The same with a Lanczos kernel of three lobes."""
+    return _resized(image, height, width, Image.Resampling.LANCZOS)
+
+
+def _resized(image: np.ndarray, height: int, width: int, how: Image.Resampling) -> np.ndarray:
     # rows first, as there; Pillow alone takes the cheaper order, rounding between
-    rows = Image.fromarray(image).resize((width, image.shape[0]), Image.Resampling.BICUBIC)
-    return np.asarray(rows.resize((width, height), Image.Resampling.BICUBIC))
+    rows = Image.fromarray(image).resize((width, image.shape[0]), how)
+    return np.asarray(rows.resize((width, height), how))
 
 
 def middle(image: np.ndarray, size: int) -> np.ndarray:

@@ -21,6 +21,7 @@ class Prompt:
         candidates: every answer for likelihood scoring; empty means free text only.
         options: texts of a multiple-choice question, in the order of its letters.
         times: seconds of each image in its video; () where nobody says.
+        durations: seconds of each `video`; () where nobody says.
     """
 
     parts: tuple[tuple[str, int | str | tuple[int, ...]], ...]
@@ -29,3 +30,4 @@ class Prompt:
     candidates: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     times: tuple[float, ...] = ()
+    durations: tuple[float, ...] = ()
