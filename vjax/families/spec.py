@@ -21,7 +21,7 @@ class TowerSpec:
         table which the patch lies in where the image is stretched over it (arXiv 2307.06304,
         section 2.1), for images of any size; `rope2d` rotates queries and keys by the patch's row
         and column (axial, arXiv 2409.12191), for images of any size.
-      table_side: cells along a side of a `fractional` table; or, beside `rope2d`, of a table that is
+      table_side: cells along a side of a `fractional` table; or, beside `rope2d`, of one that is
         brought to the grid of each image, bilinear, and added to its patches (Qwen3-VL), 0 = none.
       rope_theta: of `rope2d`.
       temporal_patch: frames that one patch spans; a single frame is taken that many times.

@@ -50,8 +50,8 @@ class Laid:
       blocks: of a video that stands in several places, such as one for each of its times: each with
         what is said above.
       text: that is written for it then, with its placeholder once a block.
-      instead_of: by position rule, what the template shows that `text` takes the place of; the
-        placeholder where nothing is said.
+      instead_of: what the template shows, that `text` takes the place of; the placeholder if "".
+      by_rule: the position rule under which it does so; "" = every one.
     """
 
     tokens: int
@@ -60,7 +60,8 @@ class Laid:
     step: float = 1.0
     blocks: tuple["Laid", ...] = ()
     text: str = ""
-    instead_of: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    instead_of: str = ""
+    by_rule: str = ""
 
 
 class Pixels(Protocol):

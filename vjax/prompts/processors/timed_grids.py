@@ -62,7 +62,8 @@ class TimedGridPixels(GridPixels):
             whole,
             blocks=(Laid(whole.tokens // t, (1, h, w)),) * t,
             text="".join(f"<{s:.1f} seconds>{START}{VIDEO}{END}" for s in middle),
-            instead_of={"qwen": f"{START}{VIDEO}{END}"},
+            instead_of=f"{START}{VIDEO}{END}",
+            by_rule="qwen",
         )
 
 
