@@ -153,7 +153,7 @@ def _video_spec(folder: Path, config: Config, spec: ModelSpec) -> VideoSpec:
             image_size=spec.vision.image_size,
             store_size=config.data.store_size,
             resize=resize_of(config),
-            frame_repeat=spec.vision.temporal_patch,
+            frame_repeat=spec.frame_repeat,
             position_rule="qwen" if spec.text.mrope else "plain",
             fps=FPS,
         )

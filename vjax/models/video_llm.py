@@ -1,6 +1,7 @@
 """Tower, projector and decoder together: what the step, the evals and the exporters call."""
 
 import jax.numpy as jnp
+from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -34,8 +35,9 @@ class VideoLLM(nnx.Module):
     ) -> Float[Array, "N D"]:
         """The bank of vision tokens that `vision_index` points into.
 
-        First those of `images`, which are frames, then of `stills`; or those of `patches`, frames
-        of any size, then of `still_patches`. Last the newline, where the model has one.
+        First those of `images`, which are frames, then of `clips`, then of `stills`; or those of
+        `patches`, frames of any size, then of `still_patches`. Last the newline, where the model
+        has one.
         """
         how = {"remat": remat, "key": key}
         bank = []
@@ -50,6 +52,11 @@ class VideoLLM(nnx.Module):
         if "images" in batch:
             features = self.tower(batch["images"], dtype=dtype, **how)
             bank.append(self.projector.frames(features, key))
+        if "clips" in batch:
+            clips = rearrange(batch["clips"], "n t h w c -> (n t) h w c")
+            features = self.tower(clips, dtype=dtype, **how)
+            features = rearrange(features, "(n t) p d -> n t p d", n=len(batch["clips"]))
+            bank.append(self.projector.clips(features, key))
         if "stills" in batch:
             features = self.tower(batch["stills"], dtype=dtype, **how)
             bank.append(self.projector.stills(features, key))

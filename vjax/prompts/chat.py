@@ -332,7 +332,8 @@ class Chat:
             )
         _ = self.end  # raises where the template ends no turn
         for kind, shown in self.media.kinds.items():
-            text = self._render([{"role": "user", "content": [dict(shown.part)]}])
+            content = self._content(Prompt(((kind, 0),), (), ""))
+            text = self._render([{"role": "user", "content": content}])
             times, of = self._ids(text).count(shown.token), f"config.json's token {shown.token}"
             if shown.text:
                 times, of = text.count(shown.text), repr(shown.text)
@@ -380,6 +381,8 @@ class Chat:
                 joined[-1]["text"] += part["text"]
             else:
                 joined.append(part)
+        if self.spec.plain_content:
+            return "".join(part["text"] for part in joined)
         return joined
 
     def _said(self, text: str) -> list[dict] | str:

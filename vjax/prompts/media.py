@@ -54,7 +54,7 @@ class Squares:
         side = spec.vision.image_size // spec.vision.patch_size
         theirs = spec.pictures == "squares"
         return cls(
-            kinds, spec.frame_side**2, side, spec.projector.video_newline, spec.vision, theirs
+            kinds, spec.frame_tokens, side, spec.projector.video_newline, spec.vision, theirs
         )
 
     def lay(self, pictures: Sequence[Picture]) -> list[Laid]:
@@ -103,8 +103,8 @@ class Native:
             if hasattr(rule, "together"):
                 return rule.together(self.pixels, pictures)
         found: dict[str, np.ndarray] = {}
-        for kind, rule in self.pixels.items():
-            mine = [one for one in pictures if one.kind == kind]
+        for rule in dict.fromkeys(self.pixels.values()):  # kinds of one rule go together, in order
+            mine = [one for one in pictures if self.pixels[one.kind] == rule]
             if mine:
                 found |= rule.arguments(mine)
         return found
