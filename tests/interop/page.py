@@ -18,6 +18,7 @@ CLASSES = {
     "llava_onevision": "LlavaOnevisionForConditionalGeneration",
     "smolvlm": "SmolVLMForConditionalGeneration",
     "llava_next_video": "LlavaNextVideoForConditionalGeneration",
+    "video_llava": "VideoLlavaForConditionalGeneration",
     "llava": "LlavaForConditionalGeneration (the layout of vjax-tiny)",
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",

@@ -134,6 +134,11 @@ RELEASED = {
     "LLaVA-NeXT-Video-7B": llava_next_video("llama", 4096, 32, 32, 32, 11008, 32064),
     "LLaVA-NeXT-Video-7B-32K": llava_next_video("mistral", 4096, 32, 32, 8, 14336, 32064),
     "LLaVA-NeXT-Video-34B": llava_next_video("llama", 7168, 60, 56, 8, 20480, 64064),
+    "Video-LLaVA-7B": {
+        "model_type": "video_llava",
+        "vision_config": CLIP | {"image_size": 224},
+        "text_config": text(4096, 32, 32, 32, 11008, 32064, model_type="llama"),
+    },
     "SmolLM2-135M": plain("llama", True, 576, 30, 9, 3, 1536, 49152),
     "Llama-3.2-1B": plain("llama", True, 2048, 16, 32, 8, 8192, 128256, head_dim=64),
     "Mistral-7B": plain("mistral", False, 4096, 32, 32, 8, 14336, 32000),

@@ -209,12 +209,17 @@ class ModelSpec:
     Attributes:
       pictures: how its own processor cuts images and videos (the module of that name in
         prompts/processors) and its reference class takes them (in interop/arguments): `squares` of
-        the tower's size, which only the latter knows; `tiles` of it; `split`, squares that the text
-        names; `grids` of patches; those, `pruned` in videos; `timed_grids`, a run of them for each
-        time of a video; `clips` that the projector sees whole.
+        the tower's size, which only the latter knows; `middles`, those cut from the middle; `tiles`
+        of it; `split`, squares that the text names; `grids` of patches; those, `pruned` in videos;
+        `timed_grids`, a run of them for each time of a video; `clips` that the projector sees whole.
       template_ends: its chat template writes the end of an answer; where it does not, as Vicuna's,
         that is `end_token_id`.
       plain_content: its chat template takes what a message holds as one text, pictures being texts.
+      still_vision: the tower of stills, where they have one of their own.
+      video_frames: a video is always as many frames; fewer are each repeated, as evenly as can be
+        (rule `spread`: place i of n shows frame i * m // n of m). 0 = as many as there are.
+      uncountable: why a model does not see how many frames there are, where that is so: SF2T then
+        refuses `counting` with this reason.
     """
 
     family: str
@@ -230,6 +235,9 @@ class ModelSpec:
     pictures: str = "squares"
     template_ends: bool = True
     plain_content: bool = False
+    still_vision: TowerSpec | None = None
+    video_frames: int = 0
+    uncountable: str = ""
 
     @property
     def frame_side(self) -> int:
@@ -244,7 +252,13 @@ class ModelSpec:
         """Vision tokens of a frame of the tower's size."""
         if self.projector.stride:
             return self.clip_tokens(self.projector.stride[0])
-        return self.frame_side**2
+        return self.frame_side**2 + self.vision.keep_class
+
+    @property
+    def picture_tokens(self) -> int:
+        """The same of a picture in the batch's `images`: a frame, and a still where both towers
+        look at each picture."""
+        return self.frame_tokens + (self.still_vision.features if self.still_vision else 0)
 
     @property
     def frame_repeat(self) -> int:
@@ -280,10 +294,12 @@ class Release:
     Attributes:
       hub: its name, `owner/name`.
       image_size: side in pixels of the frames that it is shown.
+      counting: it is asked how many frames there are; see `ModelSpec.uncountable`.
     """
 
     hub: str
     image_size: int = 224
+    counting: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

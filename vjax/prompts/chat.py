@@ -41,7 +41,8 @@ class Encoded:
       tokens: int32 [T]; every image is as many copies of its placeholder as it has tokens.
       answer: bool [T]; true where a token is answer or end of turn.
       images: uint8 [H, W, 3] each, in the order of their placeholders.
-      vision: int32 [T]; counts the tokens of pictures from 0; BARE elsewhere, NEWLINE at newlines.
+      vision: int32 [T]; token of the bank of all pictures, `Chat.patches` each, which are counted
+        from 0; BARE elsewhere, NEWLINE at newlines.
       rope: int32 [T, 3]; positions where the decoder has M-RoPE, else None.
     """
 
@@ -233,7 +234,11 @@ class Chat:
             ends = np.zeros(len(tokens), bool)
             ends[np.cumsum(copies)[at] - 1] = [one.newline for one in laid]
             vision[ends] = NEWLINE
-            vision[shown & ~ends] = np.arange((shown & ~ends).sum())
+            if any(one.places is not None for one in laid):
+                seen = [n * self.patches + np.array(one.places) for n, one in enumerate(laid)]
+                vision[shown & ~ends] = np.concatenate(seen)
+            else:
+                vision[shown & ~ends] = np.arange((shown & ~ends).sum())
         rope = None
         if self.spec.text.mrope:
             types = np.where(
@@ -399,16 +404,18 @@ class Chat:
 def _shown(turns: Prompt | Sequence[Prompt]) -> tuple[list[Prompt], list[Picture]]:
     """The turns as a list, and everything that they show, in order."""
     turns = [turns] if isinstance(turns, Prompt) else list(turns)
-    pictures = []
+    pictures, run, before = [], 0, None
     for turn in turns:
         durations = iter(turn.durations)
-        for kind, value in turn.parts:
+        for kind, value in (("text", ""), *turn.parts):
+            run, before = run + (kind != before), kind
             if kind != "text":
                 # the value of a `video` is a tuple of positions
                 at = value if kind == "video" else (value,)
                 times = tuple(turn.times[n] for n in at) if turn.times else ()
                 lasts = next(durations, None) if kind == "video" else None
-                pictures.append(Picture(kind, tuple(turn.images[n] for n in at), times, lasts))
+                frames = tuple(turn.images[n] for n in at)
+                pictures.append(Picture(kind, frames, times, lasts, run))
     return turns, pictures
 
 
