@@ -211,7 +211,8 @@ class ModelSpec:
         prompts/processors) and its reference class takes them (in interop/arguments): `squares` of
         the tower's size, which only the latter knows; `middles`, those cut from the middle; `tiles`
         of it; `split`, squares that the text names; `grids` of patches; those, `pruned` in videos;
-        `timed_grids`, a run of them for each time of a video; `clips` that the projector sees whole.
+        `timed_grids`, a run of them for each time of a video; `clips`, which the projector sees
+        whole.
       template_ends: its chat template writes the end of an answer; where it does not, as Vicuna's,
         that is `end_token_id`.
       plain_content: its chat template takes what a message holds as one text, pictures being texts.
