@@ -34,8 +34,7 @@ def mrope_positions(
     Raises:
       ValueError: an unknown rule, or grids that do not fit the runs.
     """
-    if rule not in RULES:
-        raise ValueError(f"position rule {rule!r} is not known; known: {', '.join(RULES)}")
+    check_rule(rule)
     types = np.asarray(types)
     bounds = [0, *(np.flatnonzero(np.diff(types)) + 1), len(types)] if len(types) else [0]
     left = list(zip(grids, steps or [1.0] * len(grids), strict=True))
@@ -64,3 +63,9 @@ def mrope_positions(
     if left:
         raise ValueError(f"{len(left)} of {len(grids)} grids have no vision tokens")
     return np.concatenate(parts).astype(np.int32)
+
+
+def check_rule(rule: str):
+    """Raises ValueError where there is no such rule."""
+    if rule not in RULES:
+        raise ValueError(f"position rule {rule!r} is not known; known: {', '.join(RULES)}")
