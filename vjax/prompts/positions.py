@@ -19,8 +19,9 @@ def mrope_positions(
     """Time, height and width of every token of one row, int32 [T, 3].
 
     Text counts on in all three. A run of image or video tokens is a grid: its time, row and column
-    from where it starts (arXiv 2409.12191, section 2.1), time in whole steps, rounded down
-    (absolute time: arXiv 2502.13923, section 2.1.2). What follows it starts, by rule `qwen` (Qwen's
+    from where it starts (arXiv 2409.12191, section 2.1), time in steps, rounded down (absolute
+    time: arXiv 2502.13923, section 2.1.2; transformers 4 rounded seconds down beforehand, which no
+    rule here does). What follows it starts, by rule `qwen` (Qwen's
     own code, transformers up to 5.2), after the largest number of the grid on any axis; by `hf5`
     (transformers 5.3 and later), after the larger of rows and columns, however long it lasts. The
     rules agree where time is not the longest axis.
