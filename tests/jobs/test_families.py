@@ -8,7 +8,15 @@ import pytest
 from flax import nnx
 
 from tests.interop.theirs import agree, logits
-from tests.prompts.test_reference_chat import Llama3, NextVideo, OneVision, Qwen, Qwen25, Smol
+from tests.prompts.test_reference_chat import (
+    Intern,
+    Llama3,
+    NextVideo,
+    OneVision,
+    Qwen,
+    Qwen25,
+    Smol,
+)
 from vjax import main
 from vjax.config import freeze
 from vjax.evals.summary import read_results
@@ -50,6 +58,7 @@ CLASSES = {
     "videollama3_2b": (Llama3, "VideoLlama3"),
     "llava_onevision_7b": (OneVision, "LlavaOnevision"),
     "smolvlm2_256m": (Smol, "SmolVLM"),
+    "internvl3_1b": (Intern, "InternVL"),
     "llava_next_video_7b": (NextVideo, "LlavaNextVideo"),
 }
 
@@ -116,6 +125,9 @@ def reference(model, asked):
     if spec.pictures == "split":
         x = normalised(np.stack(frames), spec.vision.mean, spec.vision.std)
         arrays["pixel_values"] = x.transpose(0, 3, 1, 2)[None]
+    elif spec.pictures == "crops":
+        x = normalised(np.stack(frames), spec.vision.mean, spec.vision.std)
+        arrays["pixel_values"] = x.transpose(0, 3, 1, 2)
     elif spec.pictures != "tiles":
         rule = GridPixels(
             14, spec.vision.temporal_patch, 2, 4 * 28 * 28, 4 * 28 * 28, spec.vision.mean,

@@ -5,6 +5,7 @@ import types
 
 from vjax.families import (
     causal,
+    internvl,
     llava,
     llava_next_video,
     llava_onevision,
@@ -18,6 +19,7 @@ from vjax.families.fields import read_json
 from vjax.families.spec import ModelSpec, Release
 
 FAMILIES: dict[str, types.ModuleType] = {
+    "internvl": internvl,
     "llava": llava,
     "llava_next_video": llava_next_video,
     "llava_onevision": llava_onevision,

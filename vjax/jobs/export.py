@@ -142,6 +142,7 @@ def _resized(settings: dict, loaded: _model.Loaded) -> dict:
         "num_image_tokens": vision.patches,
         "max_image_size": {"longest_edge": vision.image_size},
         "image_seq_len": loaded.spec.frame_side**2,
+        "image_seq_length": loaded.spec.frame_side**2,
     }
     if squares := settings.get("max_image_size"):  # a still has as many of them as before
         scale = vision.image_size / squares["longest_edge"]
