@@ -88,6 +88,7 @@ def released(config, release: Release):
     config.model.dtype = "bfloat16"
     config.model.image_size = config.data.store_size = release.image_size
     config.data.procedural_share = 0.0
+    config.fragments.weights.counting = float(release.counting)
     config.lora.rank = 8
     config.lora.alpha = 32.0
     config.lora.targets = "decoder/.*"

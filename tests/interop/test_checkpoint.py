@@ -71,7 +71,7 @@ def test_a_family_with_a_processor_of_its_own_lays_pictures_as_it_does(tmp_path)
     assert isinstance(opened.chat.media, Native)
     ((parts, shown),) = CONVERSATIONS["two videos"]
     got = opened.chat.encode(Prompt(parts, shown, "Yes"), with_answer=False)
-    want = theirs(family, CONVERSATIONS["two videos"], with_answer=False)["input_ids"][0]
+    want = theirs(family, "two videos", with_answer=False)["input_ids"][0]
     assert got.tokens.tolist() == want.tolist()
 
 
@@ -82,7 +82,7 @@ def test_logits_of_a_conversation_are_those_of_processor_and_class(tmp_path):
     family = Qwen(tmp_path)
     model = transformers.Qwen2VLForConditionalGeneration(family.config).eval()
     model.save_pretrained(tmp_path)
-    given = theirs(family, CONVERSATIONS["two videos"], with_answer=False)
+    given = theirs(family, "two videos", with_answer=False)
     with torch.no_grad():
         want = model(**{name: torch.from_numpy(np.asarray(x)) for name, x in given.items()}).logits
     opened = vjax.load(tmp_path)

@@ -132,6 +132,11 @@ RELEASED = {
     "InternVL3-14B": internvl(VIT_300M, 5120, 48, 40, 8, 13824, 151674),
     "InternVL3-38B": internvl(VIT_6B, 5120, 64, 40, 8, 27648, 151674),
     "InternVL3-78B": internvl(VIT_6B, 8192, 80, 64, 8, 29568, 151674),
+    "Video-LLaVA-7B": {
+        "model_type": "video_llava",
+        "vision_config": CLIP | {"image_size": 224},
+        "text_config": text(4096, 32, 32, 32, 11008, 32064, model_type="llama"),
+    },
     "SmolLM2-135M": plain("llama", True, 576, 30, 9, 3, 1536, 49152),
     "Llama-3.2-1B": plain("llama", True, 2048, 16, 32, 8, 8192, 128256, head_dim=64),
     "Mistral-7B": plain("mistral", False, 4096, 32, 32, 8, 14336, 32000),

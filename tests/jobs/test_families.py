@@ -16,6 +16,7 @@ from tests.prompts.test_reference_chat import (
     Qwen,
     Qwen25,
     Smol,
+    VideoLlava,
 )
 from vjax import main
 from vjax.config import freeze
@@ -60,6 +61,7 @@ CLASSES = {
     "smolvlm2_256m": (Smol, "SmolVLM"),
     "internvl3_1b": (Intern, "InternVL"),
     "llava_next_video_7b": (NextVideo, "LlavaNextVideo"),
+    "video_llava_7b": (VideoLlava, "VideoLlava"),
 }
 
 
@@ -122,7 +124,11 @@ def reference(model, asked):
     loaded, prompt, frames, _ = asked
     spec, ids = loaded.spec, loaded.chat.encode(prompt).tokens[None].astype(np.int64)
     arrays = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    if spec.pictures == "split":
+    if spec.pictures == "middles":
+        x = normalised(np.stack(frames), spec.vision.mean, spec.vision.std).transpose(0, 3, 1, 2)
+        arrays["pixel_values_videos"] = x[None, [0] * 4 + [1] * 4]
+        arrays["pixel_values"] = x[2:]
+    elif spec.pictures == "split":
         x = normalised(np.stack(frames), spec.vision.mean, spec.vision.std)
         arrays["pixel_values"] = x.transpose(0, 3, 1, 2)[None]
     elif spec.pictures == "crops":

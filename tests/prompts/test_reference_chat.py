@@ -364,11 +364,46 @@ def fast(tokenizer, special, end="<|im_end|>", **names):
 
 
 QWENS = (Qwen, Qwen25)
+
+
+class VideoLlava(Qwen):
+    name = "video_llava"
+
+    def __init__(self, folder):
+        tokenizer = small_tokenizer(VICUNA)
+        ids = {name: tokenizer.token_to_id(name) for name in VICUNA}
+        config = transformers.VideoLlavaConfig(
+            vision_config=dict(
+                model_type="clip_vision_model", hidden_size=32, intermediate_size=64,
+                num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14,
+            ),
+            text_config=dict(
+                model_type="llama", hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                num_key_value_heads=1, intermediate_size=64, vocab_size=300,
+                pad_token_id=ids["<pad>"],
+            ),
+            image_token_index=ids["<image>"], video_token_index=ids["<video>"],
+        )  # fmt: skip
+        middle = dict(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
+        self.processor = transformers.VideoLlavaProcessor(
+            image_processor=transformers.VideoLlavaImageProcessor(**middle),
+            video_processor=transformers.VideoLlavaVideoProcessor(**middle),
+            tokenizer=fast(tokenizer, VICUNA, "</s>", bos_token="<s>"),
+            chat_template=VICUNA_TEMPLATE, patch_size=14, num_additional_image_tokens=1,
+            vision_feature_select_strategy="default",
+        )  # fmt: skip
+        modern = {"images_kwargs": {"return_legacy_image_output": False}}  # pixel_values, no more
+        self.config, self.options = config, modern
+        self.save(folder)
+
+
 TILED = (OneVision, NextVideo)
 
 
 @pytest.fixture(
-    scope="module", params=[*QWENS, Llama3, *TILED, Smol, Intern], ids=lambda family: family.name
+    scope="module",
+    params=[*QWENS, Llama3, *TILED, VideoLlava, Smol, Intern],
+    ids=lambda family: family.name,
 )
 def family(request, tmp_path_factory):
     return request.param(tmp_path_factory.mktemp(request.param.name))
@@ -460,7 +495,9 @@ def test_an_answer_follows_the_question_as_it_was_asked(family, name):
     assert got.tokens.tolist() == [*asked.tokens, *reply]
     assert family.native.length(turns_of(name)) == len(got.tokens)
     assert got.answer[-len(reply) :].all()
-    if not isinstance(family, TILED):  # whose templates open or end an answer otherwise
+    if not isinstance(
+        family, (*TILED, VideoLlava)
+    ):  # whose templates open or end an answer otherwise
         want = theirs(family, name, with_answer=True)["input_ids"][0]
         assert got.tokens.tolist() == want[: len(got.tokens)].tolist()
 
@@ -580,6 +617,13 @@ def test_frames_shown_one_by_one_keep_their_place(family):
         [int(t) for t, v in zip(got.tokens, got.vision, strict=True) if v < 0],
         skip_special_tokens=False,
     )
+    if family.spec.video_frames:
+        tokens = family.spec.frame_tokens  # of eight frames, then of an image
+        assert (got.vision // chat.patches)[got.vision >= 0].tolist() == (
+            [0] * 4 * tokens + [1] * 4 * tokens + [2] * family.spec.still_vision.features
+        )
+        assert "\n Here?" in said or "\nHere?" in said
+        return
     patches = chat.patches
     assert got.vision.max() + 1 == 3 * patches
     newlines = int((got.vision == -2).sum())

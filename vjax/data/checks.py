@@ -53,6 +53,7 @@ def violations(
     placeholders: Iterable[int],
     newline: bool = False,
     row_images: int = 0,
+    whole: bool = True,
 ) -> dict[str, list[str]]:
     """What violates each check, by its name: empty lists where all is well.
 
@@ -62,6 +63,7 @@ def violations(
       placeholders: ids of the tokens that stand for vision tokens.
       newline: whether the model has a newline, one past the bank of vision tokens.
       row_images: slots of the vision buffer that belong to each row; 0 where rows share them all.
+      whole: every picture is shown whole and once; a few families repeat frames.
     """
     ids, tokens, weights = batch["segment_ids"], batch["tokens"], batch["loss_weights"]
     index, slot = batch["vision_index"], slots(batch, patches)
@@ -101,6 +103,7 @@ def violations(
     once = np.ones((B, T), bool)
     once[shown] = (times[used] == 1) & (present[used // patches] == patches)
     once[shown] &= (used % patches == 0) | (used == previous + 1)
+    once |= not whole
 
     def told(good: np.ndarray, *fields: str) -> list[str]:
         lines = [

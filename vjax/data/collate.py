@@ -95,7 +95,7 @@ def collate(
             batch["positions"][b, here] = np.arange(n)
             batch["segment_ids"][b, here] = segment
             count = int(example.vision.max(initial=-1)) + 1
-            if count != len(example.images) * P:
+            if -(-count // P) != len(example.images):
                 raise ValueError(
                     f"row {b}: {count} vision tokens for {len(example.images)} pictures "
                     f"of {P} tokens"

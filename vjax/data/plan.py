@@ -5,7 +5,7 @@ import functools
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -181,14 +181,18 @@ class TrainPlan:
 
 
 def eval_records(
-    keys: Sequence[str], clip_of: Callable[[str], Clip], cfg: FragmentConfig, per_task: int
+    keys: Sequence[str],
+    clip_of: Callable[[str], Clip],
+    cfg: FragmentConfig,
+    per_task: int,
+    tasks: Collection[str] = tuple(TASKS),
 ) -> tuple[list[FragmentItem], list[Drop]]:
-    """`per_task` items of each task where the clips give them, and the clips that gave none.
+    """`per_task` items of each of `tasks` where the clips give them, and the clips that gave none.
 
     Spread over clips: one set of every clip, in the order given, before the second of any. When one
     pass is not enough, further passes draw fresh sets of the same clips (their epoch in the id).
     """
-    items: dict[str, list[FragmentItem]] = {task: [] for task in TASKS}
+    items: dict[str, list[FragmentItem]] = {task: [] for task in tasks}
     drops: dict[str, Drop] = {}
     gave: set[str] = set()
     for epoch in range(PASSES):
@@ -202,6 +206,7 @@ def eval_records(
             drawn += [FragmentItem(record, key) for record in records]
         gave |= {item.record.video_id for item in drawn}
         for item in sorted(drawn, key=lambda item: item.record.set):
-            items[item.record.task].append(item)
+            if item.record.task in items:
+                items[item.record.task].append(item)
     lost = [drop for video_id, drop in drops.items() if video_id not in gave]
     return [item for found in items.values() for item in found[:per_task]], lost

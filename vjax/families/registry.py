@@ -14,6 +14,7 @@ from vjax.families import (
     smolvlm,
     text,
     video_llama_3,
+    video_llava,
 )
 from vjax.families.fields import read_json
 from vjax.families.spec import ModelSpec, Release
@@ -27,6 +28,7 @@ FAMILIES: dict[str, types.ModuleType] = {
     "smolvlm": smolvlm,
     "qwen2_5_vl": qwen2_5_vl,
     "video_llama_3": video_llama_3,
+    "video_llava": video_llava,
     **dict.fromkeys(text.KINDS, causal),
 }
 

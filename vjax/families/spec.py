@@ -1,6 +1,7 @@
 """What a checkpoint is made of, read from its config.json (table "Model spec" of WORKSPACE.md)."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 NO_TOKEN = -1  # the id of a special token that a tokenizer does not have
@@ -106,6 +107,11 @@ class ProjectorSpec:
         them, what is left over dropped (LLaVA-NeXT-Video).
       newline: there is a learned vector that ends the rows of a still's grid; `video_newline`: it
         ends videos too.
+      stride: of a convolution over time, rows and columns of a video, and its kernel's size; () =
+        each frame for itself. A frame shown alone is then as many equal ones as it steps over.
+      padding: zeros around it, in all three.
+      depth: blocks of layers before it, and after.
+      clip: frames that the family's processor makes of each image or shorter video.
     """
 
     kind: str = "mlp2"
@@ -117,6 +123,10 @@ class ProjectorSpec:
     newline: bool = False
     pool_kind: str = "bilinear"
     video_newline: bool = False
+    stride: tuple[int, ...] = ()
+    padding: int = 0
+    depth: int = 0
+    clip: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,10 +209,17 @@ class ModelSpec:
     Attributes:
       pictures: how its own processor cuts images and videos (the module of that name in
         prompts/processors) and its reference class takes them (in interop/arguments): `squares` of
-        the tower's size, which only the latter knows; `tiles` of it; `split`, squares that the text
-        names, or `crops` in one; `grids` of patches; those, `pruned` in videos.
+        the tower's size, which only the latter knows; `middles`, those cut from the middle; `tiles`
+        of it; `split`, squares that the text names, or `crops` in one; `grids` of patches; those,
+        `pruned` in videos; `clips` that the projector sees whole.
       template_ends: its chat template writes the end of an answer; where it does not, as Vicuna's,
         that is `end_token_id`.
+      plain_content: its chat template takes what a message holds as one text, pictures being texts.
+      still_vision: the tower of stills, where they have one of their own.
+      video_frames: a video is always as many frames; fewer are each repeated, as evenly as can be
+        (rule `spread`: place i of n shows frame i * m // n of m). 0 = as many as there are.
+      uncountable: why a model does not see how many frames there are, where that is so: SF2T then
+        refuses `counting` with this reason.
     """
 
     family: str
@@ -217,6 +234,10 @@ class ModelSpec:
     tiles: TilesSpec | None = None
     pictures: str = "squares"
     template_ends: bool = True
+    plain_content: bool = False
+    still_vision: TowerSpec | None = None
+    video_frames: int = 0
+    uncountable: str = ""
 
     @property
     def frame_side(self) -> int:
@@ -225,6 +246,30 @@ class ModelSpec:
         if self.projector.pool_kind == "average":
             return side // self.projector.pool
         return -(-side // self.projector.pool)
+
+    @property
+    def frame_tokens(self) -> int:
+        """Vision tokens of a frame of the tower's size."""
+        if self.projector.stride:
+            return self.clip_tokens(self.projector.stride[0])
+        return self.frame_side**2 + self.vision.keep_class
+
+    @property
+    def picture_tokens(self) -> int:
+        """The same of a picture in the batch's `images`: a frame, and a still where both towers
+        look at each picture."""
+        return self.frame_tokens + (self.still_vision.features if self.still_vision else 0)
+
+    @property
+    def frame_repeat(self) -> int:
+        """Equal frames that a frame shown alone is to the model."""
+        return self.vision.temporal_patch * (self.projector.stride or (1,))[0]
+
+    def clip_tokens(self, frames: int) -> int:
+        """Vision tokens of a video of so many frames, where the projector sees it whole."""
+        side, zeros = self.vision.image_size // self.vision.patch_size, 2 * self.projector.padding
+        sizes = zip((frames, side, side), self.projector.stride, strict=True)
+        return math.prod((size + zeros - step) // step + 1 for size, step in sizes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,10 +294,12 @@ class Release:
     Attributes:
       hub: its name, `owner/name`.
       image_size: side in pixels of the frames that it is shown.
+      counting: it is asked how many frames there are; see `ModelSpec.uncountable`.
     """
 
     hub: str
     image_size: int = 224
+    counting: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -114,7 +114,9 @@ def load(config: Config) -> Loaded:
         spec, dtype = read_spec(known.folder), jnp.dtype(frozen)
         model = load_weights(known.folder, spec, dtype=dtype, mesh=several)
         model = resize_positions(model, known.video.image_size)
-    model.tower.attention = model.decoder.attention = options.attention
+    for part in (model.tower, model.still_tower, model.decoder):
+        if part is not None:
+            part.attention = options.attention
     model.decoder.context_parallel = options.context_parallel
     if adapters:
         adapter = config.lora
@@ -153,7 +155,7 @@ def _video_spec(folder: Path, config: Config, spec: ModelSpec) -> VideoSpec:
             image_size=spec.vision.image_size,
             store_size=config.data.store_size,
             resize=resize_of(config),
-            frame_repeat=spec.vision.temporal_patch,
+            frame_repeat=spec.frame_repeat,
             position_rule="qwen" if spec.text.mrope else "plain",
             fps=FPS,
         )

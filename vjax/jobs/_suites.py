@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from vjax.config import Config
-from vjax.console import progress, say
+from vjax.console import UserError, progress, say
 from vjax.data.items import SceneItem
 from vjax.data.plan import eval_records
 from vjax.evals.items import ItemResult
 from vjax.evals.run import Item, evaluate
-from vjax.families.spec import VideoSpec
-from vjax.fragments import Drop, FragmentConfig, label_histogram
+from vjax.families.spec import ModelSpec, VideoSpec
+from vjax.fragments import TASKS, Drop, FragmentConfig, label_histogram
 from vjax.jobs._corpus import Corpus
-from vjax.jobs._model import Loaded, dtype_of
+from vjax.jobs._model import Interface, Loaded, dtype_of
 from vjax.video.rng import philox
 from vjax.video.world import questions
 
@@ -31,10 +31,32 @@ def fragment_config(config: Config, video: VideoSpec, *, judged: bool) -> Fragme
     )
 
 
+def tasks(config: Config, spec: ModelSpec) -> list[str]:
+    """Those that the model is asked.
+
+    Raises:
+      UserError: counting has a weight in training, and the model does not see how many frames.
+    """
+    if not spec.uncountable:
+        return list(TASKS)
+    if config.fragments.weights.counting:
+        raise UserError(
+            f"{spec.family} is not asked to count frames: {spec.uncountable}. "
+            "Set --config.fragments.weights.counting=0"
+        )
+    return [task for task in TASKS if task != "counting"]
+
+
 def make(
-    config: Config, corpus: Corpus, video: VideoSpec
+    config: Config, corpus: Corpus, loaded: Interface
 ) -> tuple[dict[str, Sequence[Item]], list[Drop]]:
-    """Items by suite name, and clips that gave none; says how answers are spread."""
+    """Items by suite name, and clips that gave none; says how answers are spread.
+
+    Raises as `tasks`.
+    """
+    video, asked = loaded.video, tasks(config, loaded.spec)
+    if loaded.spec.uncountable:
+        say(f"counting is left out: {loaded.spec.uncountable}")
     suites: dict[str, Sequence[Item]] = {}
     drops: list[Drop] = []
     cfg = fragment_config(config, video, judged=True)
@@ -43,7 +65,8 @@ def make(
         if not (wanted[source] and keys):
             continue
         order = philox("eval", config.eval.seed, source).permutation(len(keys))
-        items, lost = eval_records([keys[n] for n in order], corpus.clip_of, cfg, wanted[source])
+        keys = [keys[n] for n in order]
+        items, lost = eval_records(keys, corpus.clip_of, cfg, wanted[source], asked)
         drops += lost
         suites[f"fragments/{source}"] = items
         labels = label_histogram([item.record for item in items])

@@ -42,6 +42,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
             placeholders=model.chat.placeholders,
             newline=model.chat.media.newline,
             row_images=len(part["images"]) // len(part["tokens"]) if packed else 0,
+            whole=not model.spec.video_frames,
         )
         for name, lines in broken.items():
             where = f"micro-batch {m}: " if several else ""

@@ -25,7 +25,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
             f"says {dataclasses.asdict(loaded.video)}"
         )
     corpus = _corpus.prepare(config)
-    suites, _ = _suites.make(config, corpus, loaded.video)
+    suites, _ = _suites.make(config, corpus, loaded)
     what = "eval" if config.eval.control == "none" else f"eval-{config.eval.control}"
     found = _suites.run(config, suites, loaded, saved.trainable, corpus, what)
     folder = workdir / "eval"

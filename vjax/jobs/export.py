@@ -137,20 +137,25 @@ def _resized(settings: dict, loaded: _model.Loaded) -> dict:
     vision, tiles = loaded.spec.vision, loaded.spec.tiles
     if vision.position == "rope2d":
         return settings
+    side = vision.image_size
+    square = {"height": side, "width": side}
     ours = {
-        "size": {"height": vision.image_size, "width": vision.image_size},
+        "size": square,
+        "crop_size": square,
         "num_image_tokens": vision.patches,
-        "max_image_size": {"longest_edge": vision.image_size},
+        "max_image_size": {"longest_edge": side},
         "image_seq_len": loaded.spec.frame_side**2,
         "image_seq_length": loaded.spec.frame_side**2,
     }
+    if set(settings.get("size") or ()) == {"shortest_edge"}:
+        ours["size"] = {"shortest_edge": side}
     if squares := settings.get("max_image_size"):  # a still has as many of them as before
-        scale = vision.image_size / squares["longest_edge"]
-        ours["size"] = {side: round(scale * n) for side, n in settings.get("size", {}).items()}
+        scale = side / squares["longest_edge"]
+        ours["size"] = {name: round(scale * n) for name, n in settings.get("size", {}).items()}
     if tiles:
         ours["image_grid_pinpoints"] = [list(size) for size in tiles.sizes]
-    settings = settings | {name: value for name, value in ours.items() if name in settings}
+    settings = settings | {name: value for name, value in ours.items() if settings.get(name)}
     for name, value in settings.items():
-        if isinstance(value, dict) and name != "size":
+        if isinstance(value, dict) and name not in ("size", "crop_size"):
             settings[name] = _resized(value, loaded)
     return settings

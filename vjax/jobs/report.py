@@ -27,7 +27,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     results = summary.read_results(workdir / "results.json")
     loaded = _model.load(config)
     corpus = _corpus.prepare(config)
-    suites, _ = _suites.make(config, corpus, loaded.video)
+    suites, _ = _suites.make(config, corpus, loaded)
     before, after = (_scores.read(workdir, suites, what) for what in ("before", "after"))
     for suite, items in suites.items():
         missing = {item.id for item in items} - {item.id for item in after[suite]}

@@ -54,10 +54,11 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
         clock.phase("model")
         _on_rows(config, workdir, loaded, tools, clock)
         return
+    _suites.tasks(config, loaded.spec)  # refuses before clips are made
     clock.phase("model")
     corpus = _corpus.prepare(config)
     clock.phase("clips")
-    suites, drops = _suites.make(config, corpus, loaded.video)
+    suites, drops = _suites.make(config, corpus, loaded)
     clock.phase("suites")
     before = score(config, workdir, suites, loaded, loaded.trainable, corpus, "before")
     clock.phase("evaluate before")

@@ -10,6 +10,7 @@ from flax import nnx
 
 from vjax.families.spec import ModelSpec
 from vjax.models.video_llm import VideoLLM
+from vjax.models.vit import Tower
 
 
 def resize_positions(model: VideoLLM, image_size: int) -> VideoLLM:
@@ -30,18 +31,25 @@ def resize_positions(model: VideoLLM, image_size: int) -> VideoLLM:
         )
     model = nnx.clone(model)
     model.spec = resized_spec(spec, image_size)
-    vision = model.tower.spec = model.spec.vision
-    if vision.position == "table":
-        first, table = jnp.split(model.tower.position[...], [int(vision.class_token)])
-        side, new = math.isqrt(spec.vision.patches), image_size // vision.patch_size
-        if side**2 != len(table):
-            raise ValueError(f"a position table of {len(table)} patches is no square")
-        grid = rearrange(table.astype(jnp.float32), "(h w) d -> h w d", h=side)
-        grid = jax.image.resize(grid, (new, new, grid.shape[-1]), "cubic", antialias=True)
-        axes = model.tower.position.get_metadata()["axes"]
-        resized = rearrange(grid, "h w d -> (h w) d").astype(table.dtype)
-        model.tower.position = nnx.Param(jnp.concatenate([first, resized]), axes=axes)
+    for tower in (model.tower, model.still_tower):
+        if tower is not None:
+            _resize(tower, image_size)
     return model
+
+
+def _resize(tower: Tower, image_size: int):
+    old, tower.spec = tower.spec, dataclasses.replace(tower.spec, image_size=image_size)
+    if old.position != "table":
+        return
+    first, table = jnp.split(tower.position[...], [int(old.class_token)])
+    side, new = math.isqrt(old.patches), image_size // old.patch_size
+    if side**2 != len(table):
+        raise ValueError(f"a position table of {len(table)} patches is no square")
+    grid = rearrange(table.astype(jnp.float32), "(h w) d -> h w d", h=side)
+    grid = jax.image.resize(grid, (new, new, grid.shape[-1]), "cubic", antialias=True)
+    axes = tower.position.get_metadata()["axes"]
+    resized = rearrange(grid, "h w d -> (h w) d").astype(table.dtype)
+    tower.position = nnx.Param(jnp.concatenate([first, resized]), axes=axes)
 
 
 def resized_spec(spec: ModelSpec, image_size: int) -> ModelSpec:
@@ -51,5 +59,9 @@ def resized_spec(spec: ModelSpec, image_size: int) -> ModelSpec:
         old = spec.vision.image_size
         sizes = tuple((h * image_size // old, w * image_size // old) for h, w in tiles.sizes)
         tiles = dataclasses.replace(tiles, sizes=sizes)
-    vision = dataclasses.replace(spec.vision, image_size=image_size)
-    return dataclasses.replace(spec, vision=vision, tiles=tiles)
+    towers = {"vision": spec.vision, "still_vision": spec.still_vision}
+    towers = {
+        name: tower and dataclasses.replace(tower, image_size=image_size)
+        for name, tower in towers.items()
+    }
+    return dataclasses.replace(spec, tiles=tiles, **towers)

@@ -1,6 +1,7 @@
 """Tower, projector and decoder together: what the step, the evals and the exporters call."""
 
 import jax.numpy as jnp
+from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -18,9 +19,11 @@ class VideoLLM(nnx.Module):
 
     def __init__(self, spec: ModelSpec, *, rngs: nnx.Rngs):
         self.spec = spec
-        self.tower = self.projector = nnx.data(None)
+        self.tower = self.still_tower = self.projector = nnx.data(None)
         if spec.vision is not None:
             self.tower = Tower(spec.vision, rngs=rngs)
+            if spec.still_vision is not None:
+                self.still_tower = Tower(spec.still_vision, rngs=rngs)
             self.projector = connector(spec, rngs=rngs)
         self.decoder = Decoder(spec.text, rngs=rngs)
 
@@ -34,8 +37,10 @@ class VideoLLM(nnx.Module):
     ) -> Float[Array, "N D"]:
         """The bank of vision tokens that `vision_index` points into.
 
-        First those of `images`, which are frames, then of `stills`; or those of `patches`, frames
-        of any size, then of `still_patches`. Last the newline, where the model has one.
+        First those of `images`, which are frames, then of `clips`, then of `stills`; or those of
+        `patches`, frames of any size, then of `still_patches`. Last the newline, where the model
+        has one. Where stills have a tower of their own, each picture of `images` gives its tokens
+        as a frame, then those as a still.
         """
         how = {"remat": remat, "key": key}
         bank = []
@@ -49,7 +54,16 @@ class VideoLLM(nnx.Module):
                 bank.append(tokens(features, key))
         if "images" in batch:
             features = self.tower(batch["images"], dtype=dtype, **how)
-            bank.append(self.projector.frames(features, key))
+            tokens = self.projector.frames(features, key)
+            if self.still_tower is not None:
+                features = self.still_tower(batch["images"], dtype=dtype, **how)
+                tokens = jnp.concatenate([tokens, self.projector.stills(features, key)], axis=1)
+            bank.append(tokens)
+        if "clips" in batch:
+            clips = rearrange(batch["clips"], "n t h w c -> (n t) h w c")
+            features = self.tower(clips, dtype=dtype, **how)
+            features = rearrange(features, "(n t) p d -> n t p d", n=len(batch["clips"]))
+            bank.append(self.projector.clips(features, key))
         if "stills" in batch:
             features = self.tower(batch["stills"], dtype=dtype, **how)
             bank.append(self.projector.stills(features, key))

@@ -41,7 +41,8 @@ class Encoded:
       tokens: int32 [T]; every image is as many copies of its placeholder as it has tokens.
       answer: bool [T]; true where a token is answer or end of turn.
       images: uint8 [H, W, 3] each, in the order of their placeholders.
-      vision: int32 [T]; counts the tokens of pictures from 0; BARE elsewhere, NEWLINE at newlines.
+      vision: int32 [T]; token of the bank of all pictures, `Chat.patches` each, which are counted
+        from 0; BARE elsewhere, NEWLINE at newlines.
       rope: int32 [T, 3]; positions where the decoder has M-RoPE, else None.
     """
 
@@ -232,7 +233,11 @@ class Chat:
             ends = np.zeros(len(tokens), bool)
             ends[np.cumsum(copies)[at] - 1] = [one.newline for one in laid]
             vision[ends] = NEWLINE
-            vision[shown & ~ends] = np.arange((shown & ~ends).sum())
+            if any(one.places is not None for one in laid):
+                seen = [n * self.patches + np.array(one.places) for n, one in enumerate(laid)]
+                vision[shown & ~ends] = np.concatenate(seen)
+            else:
+                vision[shown & ~ends] = np.arange((shown & ~ends).sum())
         rope = None
         if self.spec.text.mrope:
             types = np.where(
@@ -331,7 +336,8 @@ class Chat:
             )
         _ = self.end  # raises where the template ends no turn
         for kind, shown in self.media.kinds.items():
-            text = self._render([{"role": "user", "content": [dict(shown.part)]}])
+            content = self._content(Prompt(((kind, 0),), (), ""))
+            text = self._render([{"role": "user", "content": content}])
             times, of = self._ids(text).count(shown.token), f"config.json's token {shown.token}"
             if shown.text:
                 times, of = text.count(shown.text), repr(shown.text)
@@ -379,6 +385,8 @@ class Chat:
                 joined[-1]["text"] += part["text"]
             else:
                 joined.append(part)
+        if self.spec.plain_content:
+            return "".join(part["text"] for part in joined)
         return joined
 
     def _said(self, text: str) -> list[dict] | str:
@@ -395,16 +403,18 @@ class Chat:
 def _shown(turns: Prompt | Sequence[Prompt]) -> tuple[list[Prompt], list[Picture]]:
     """The turns as a list, and everything that they show, in order."""
     turns = [turns] if isinstance(turns, Prompt) else list(turns)
-    pictures = []
+    pictures, run, before = [], 0, None
     for turn in turns:
         durations = iter(turn.durations)
-        for kind, value in turn.parts:
+        for kind, value in (("text", ""), *turn.parts):
+            run, before = run + (kind != before), kind
             if kind != "text":
                 # the value of a `video` is a tuple of positions
                 at = value if kind == "video" else (value,)
                 times = tuple(turn.times[n] for n in at) if turn.times else ()
                 lasts = next(durations, None) if kind == "video" else None
-                pictures.append(Picture(kind, tuple(turn.images[n] for n in at), times, lasts))
+                frames = tuple(turn.images[n] for n in at)
+                pictures.append(Picture(kind, frames, times, lasts, run))
     return turns, pictures
 
 

@@ -1,5 +1,6 @@
 """How pictures stand in text: what templates render for them, and how many tokens each becomes."""
 
+import collections
 import dataclasses
 import importlib
 from collections.abc import Mapping, Sequence
@@ -53,8 +54,14 @@ class Squares:
         kinds = {"frame": known["frame"], "image": known.get("view", known["image"])}
         side = spec.vision.image_size // spec.vision.patch_size
         theirs = spec.pictures == "squares"
-        return cls(
-            kinds, spec.frame_side**2, side, spec.projector.video_newline, spec.vision, theirs
+        newline, tokens = spec.projector.video_newline, spec.picture_tokens
+        squares = Squares(kinds, tokens, side, newline, spec.vision, theirs)
+        if not spec.video_frames:
+            return squares
+        stills = range(spec.frame_tokens, tokens) if spec.still_vision else range(tokens)
+        fields = vars(squares) | {"theirs": False}
+        return Spread(
+            **fields, video=spec.video_frames, frame=range(spec.frame_tokens), still=stills
         )
 
     def lay(self, pictures: Sequence[Picture]) -> list[Laid]:
@@ -70,6 +77,43 @@ class Squares:
             return {}
         x = normalised(np.stack(squares), vision.mean, vision.std)
         return {"pixel_values": rearrange(x, "v h w c -> v c h w")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread(Squares):
+    """Neighbouring frames as one video of a fixed number of them, by rule `spread`.
+
+    Place i of n shows frame i * m // n of m: every frame, some again, none out of order. No
+    boundary is between them, and a line break after the last, as the family's template has it.
+
+    Attributes:
+      video: frames of a video.
+      frame, still: those of a picture's tokens in the bank that it has as a frame, as a still.
+    """
+
+    video: int
+    frame: range
+    still: range
+
+    def lay(self, pictures: Sequence[Picture]) -> list[Laid]:
+        runs = collections.Counter(one.run for one in pictures if one.kind == "frame")
+        seen: collections.Counter[int] = collections.Counter()
+        laid = []
+        for one in pictures:
+            if one.kind != "frame":
+                laid.append(Laid(len(self.still), places=tuple(self.still)))
+                continue
+            m, frame = runs[one.run], seen[one.run]
+            if m > self.video:
+                raise ValueError(
+                    f"a video of {m} frames: this model is shown {self.video}; choose as many"
+                )
+            times = sum(place * m // self.video == frame for place in range(self.video))
+            seen[one.run] += 1
+            text = self.kinds["frame"].part["text"] + "\n" if frame + 1 == m else ""
+            places = tuple(self.frame) * times
+            laid.append(Laid(len(places), places=places, text=text))
+        return laid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +147,8 @@ class Native:
             if hasattr(rule, "together"):
                 return rule.together(self.pixels, pictures)
         found: dict[str, np.ndarray] = {}
-        for kind, rule in self.pixels.items():
-            mine = [one for one in pictures if one.kind == kind]
+        for rule in dict.fromkeys(self.pixels.values()):  # kinds of one rule go together, in order
+            mine = [one for one in pictures if self.pixels[one.kind] == rule]
             if mine:
                 found |= rule.arguments(mine)
         return found

@@ -25,12 +25,14 @@ class Picture(NamedTuple):
       frames: uint8 [H, W, 3] each.
       times: seconds of each; () where nobody says.
       duration: seconds of the video that they are from; None where nobody says.
+      run: which run of neighbours of its kind, nothing between them, it belongs to.
     """
 
     kind: str
     frames: tuple[np.ndarray, ...]
     times: tuple[float, ...] = ()
     duration: float | None = None
+    run: int = 0
 
     @property
     def seconds(self) -> np.ndarray:
@@ -47,6 +49,7 @@ class Laid:
       grid: (t, h, w) in patches, where positions follow it.
       newline: the last of them is the model's newline, and no part of the picture.
       step: what its time counts from one t of the grid to the next; see `prompts/positions.py`.
+      places: which of its tokens in the bank these are; all of them, in their order, if None.
       blocks: of a video that stands in several places, such as one for each of its times: each with
         what is said above.
       text: that is written for it then, with its placeholder once a block.
@@ -57,6 +60,7 @@ class Laid:
     grid: tuple[int, int, int] = (1, 1, 1)
     newline: bool = False
     step: float = 1.0
+    places: tuple[int, ...] | None = None
     blocks: tuple["Laid", ...] = ()
     text: str = ""
     instead_of: str = ""
