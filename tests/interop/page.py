@@ -13,6 +13,7 @@ from vjax.families.registry import RELEASES
 CLASSES = {
     "qwen2_vl": "Qwen2VLForConditionalGeneration",
     "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
+    "qwen3_vl": "Qwen3VLForConditionalGeneration",
     "video_llama_3": "VideoLlama3ForConditionalGeneration",
     "llava_onevision": "LlavaOnevisionForConditionalGeneration",
     "smolvlm": "SmolVLMForConditionalGeneration",

@@ -39,6 +39,20 @@ FAMILIES = {
         "depth": 3, "hidden_size": 16, "intermediate_size": 24, "out_hidden_size": 32,
         "window_size": 16, "fullatt_block_indexes": [1], "tokens_per_second": 2,
     }),
+    # one tap between layers, one after the last; a table larger and smaller than the pictures
+    "qwen3_vl": ("Qwen3VL", VISION | {
+        "depth": 3, "hidden_size": 16, "intermediate_size": 24, "out_hidden_size": 32,
+        "num_position_embeddings": 25, "deepstack_visual_indexes": [0, 2],
+    }),
+}  # fmt: skip
+TEXTS = {
+    "qwen3_vl": {
+        "head_dim": 12, "num_hidden_layers": 3,
+        "rope_parameters": {
+            "rope_type": "default", "rope_theta": 1e6, "mrope_section": [3, 2, 1],
+            "mrope_interleaved": True,
+        },
+    },
 }  # fmt: skip
 KINDS = {
     "untied": {},
@@ -53,7 +67,7 @@ KINDS = {
 def made(family, text=None, **more):
     """transformers' model, every parameter random."""
     name, vision = FAMILIES[family]
-    text = TEXT | (text or {})
+    text = TEXT | TEXTS.get(family, {}) | (text or {})
     out = "out_hidden_size" if "out_hidden_size" in vision else "hidden_size"
     config = getattr(transformers, f"{name}Config")(
         text_config=text, vision_config=vision | {out: text["hidden_size"]},
@@ -63,9 +77,9 @@ def made(family, text=None, **more):
     return randomised(getattr(transformers, f"{name}ForConditionalGeneration")(config))
 
 
-def asked(rows, *, left=False):
+def asked(rows, *, left=False, timed=False):
     """Arguments of the forward. A row is a list of text lengths (int), images (h, w) and videos
-    (t, h, w), sizes in patches."""
+    (t, h, w), sizes in patches. With `timed`, two tokens precede each t of a video."""
     rng = np.random.default_rng(0)
     grids = {IMAGE: [], VIDEO: []}
     ids = []
@@ -77,7 +91,10 @@ def asked(rows, *, left=False):
                 continue
             kind, grid = (IMAGE, (1, *part)) if len(part) == 2 else (VIDEO, part)
             grids[kind].append(grid)
-            tokens += [START, *[kind] * (int(np.prod(grid)) // 4), END]
+            each = [START, *[kind] * (int(np.prod(grid)) // 4), END]
+            if timed and kind == VIDEO:
+                each = [7, 8, START, *[kind] * (grid[1] * grid[2] // 4), END] * grid[0]
+            tokens += each
         ids.append(tokens)
     arrays = padded(ids, left=left)
     for kind, pixels, name in (
@@ -92,6 +109,11 @@ def asked(rows, *, left=False):
         ids = arrays["input_ids"]
         arrays["mm_token_type_ids"] = (ids == IMAGE) * 1 + (ids == VIDEO) * 2
     return arrays
+
+
+def asked_of(spec, rows, **options):
+    """With timestamps where the family has some."""
+    return asked(rows, timed=spec.pictures == "timed_grids", **options)
 
 
 def timed(spec, rows):
@@ -129,7 +151,7 @@ def pair(family, tmp_path_factory):
 def test_logits_are_those_of_transformers(pair, name):
     theirs, ours, _ = pair
     name, _, left = name.partition(", padded ")
-    arrays = asked(ROWS[name], left=bool(left)) | timed(ours.spec, ROWS[name])
+    arrays = asked_of(ours.spec, ROWS[name], left=bool(left)) | timed(ours.spec, ROWS[name])
     theirs.model.rope_deltas = None  # it remembers those of the call before
     with torch.no_grad():
         want = logits(theirs, arrays).numpy()
@@ -143,7 +165,7 @@ def test_folders_go_both_ways(family, kind, tmp_path):
     theirs = made(family, **kind)
     theirs.save_pretrained(tmp_path / "theirs")
     ours = load_model(tmp_path / "theirs")
-    arrays = asked(ROWS["two videos and an image"])
+    arrays = asked_of(ours.spec, ROWS["two videos and an image"])
     with torch.no_grad():
         want = logits(theirs, arrays).numpy()
     np.testing.assert_allclose(reference_logits(ours, **arrays), want, atol=1e-5)
@@ -158,23 +180,33 @@ def test_folders_go_both_ways(family, kind, tmp_path):
 def test_bfloat16_is_as_good_as_theirs(pair, name):
     theirs, ours, _ = pair
     theirs.model.rope_deltas = None
-    bfloat16_agrees(theirs, ours, asked(ROWS[name]), of=ours.spec.family)
+    bfloat16_agrees(theirs, ours, asked_of(ours.spec, ROWS[name]), of=ours.spec.family)
 
 
 def test_gradients_of_the_loss_are_those_of_transformers(pair):
     theirs, ours, _ = pair
-    arrays = asked(ROWS["two videos and an image"])
+    arrays = asked_of(ours.spec, ROWS["two videos and an image"])
     got = loss_gradients(theirs, ours, arrays)
     visual, layer = theirs.model.visual, theirs.model.language_model.layers[0]
-    for ours_, theirs_ in (
+    pairs = [
         (got["tower"]["layers"]["attn"]["qkv"]["kernel"][...][1].T, visual.blocks[1].attn.qkv),
-        (got["projector"]["fc1"]["kernel"][...].T, visual.merger.mlp[0]),
         (got["decoder"]["layers"]["attn"]["k"]["kernel"][...][0].T, layer.self_attn.k_proj),
-    ):
+    ]
+    fc1 = got["projector"]["fc1"]["kernel"][...].T
+    if ours.spec.vision.taps:
+        last, taps = visual.merger, got["projector"]["taps"]
+        pairs.append((fc1, last.linear_fc1))
+        tap = visual.deepstack_merger_list[1].linear_fc2
+        pairs.append((taps["fc2"]["kernel"][...][1].T, tap))
+        pairs.append((got["tower"]["table"][...], visual.pos_embed))
+    else:
+        pairs.append((fc1, visual.merger.mlp[0]))
+    for ours_, theirs_ in pairs:
         want = theirs_.weight.grad.numpy()
         gradients_agree(ours_, want, of=ours.spec.family)
 
 
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl"], indirect=True)
 def test_the_layout_and_config_that_are_published(pair, tmp_path):
     """Language keys at the top of config.json, `visual...` and `model.layers...` in the file."""
     _, ours, folder = pair
@@ -210,16 +242,17 @@ def test_the_layout_and_config_that_are_published(pair, tmp_path):
 @pytest.mark.parametrize("rows", [rows for rows in ROWS.values() if len(rows) == 1])
 def test_positions_by_rule_hf5_are_those_of_transformers(pair, rows):
     theirs, ours, _ = pair
-    arrays, seconds = asked(rows), timed(ours.spec, rows)
-    pictures = [part for part in rows[0] if not isinstance(part, int)]
-    rate = iter(seconds.get("second_per_grid_ts", ()))
-    got = mrope_positions(
-        arrays["mm_token_type_ids"][0],
-        [part if len(part) == 3 else (1, *part) for part in pictures],
-        merge=2,
-        rule="hf5",
-        steps=[2 * next(rate) if seconds and len(part) == 3 else 1.0 for part in pictures],
-    )
+    arrays, seconds = asked_of(ours.spec, rows), timed(ours.spec, rows)
+    rate, grids, steps = iter(seconds.get("second_per_grid_ts", ())), [], []
+    for part in rows[0]:
+        if isinstance(part, int):
+            continue
+        here = [part] if len(part) == 3 else [(1, *part)]
+        if ours.spec.pictures == "timed_grids" and len(part) == 3:
+            here = [(1, *part[1:])] * part[0]
+        grids += here
+        steps += [2 * next(rate) if seconds and len(part) == 3 else 1.0] * len(here)
+    got = mrope_positions(arrays["mm_token_type_ids"][0], grids, merge=2, rule="hf5", steps=steps)
     names = ("image_grid_thw", "video_grid_thw")
     given = {name: arrays[name] for name in names if name in arrays} | seconds
     want, _ = theirs.model.get_rope_index(
@@ -230,7 +263,7 @@ def test_positions_by_rule_hf5_are_those_of_transformers(pair, rows):
 
 
 def test_pixels_that_do_not_fit(pair):
-    arrays = asked(ROWS["a video"])
+    arrays = asked_of(pair[1].spec, ROWS["a video"])
     with pytest.raises(ValueError, match="64 patches of pixels for video grids"):
         reference_logits(pair[1], **arrays | {"pixel_values_videos": np.zeros((64, 96))})
     ids = np.where(arrays["input_ids"] == VIDEO, 5, arrays["input_ids"])

@@ -42,6 +42,24 @@ def qwen2_5_vl(tied, ffn, *sizes):
     }
 
 
+def qwen3_vl(tied, *sizes, large=True):
+    mrope = {"rope_theta": 5e6, "mrope_section": [24, 20, 20], "mrope_interleaved": True}
+    vision = {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304}
+    if not large:
+        vision = {"depth": 24, "hidden_size": 1024, "intermediate_size": 4096}
+    return {
+        "model_type": "qwen3_vl", "tie_word_embeddings": tied,
+        "text_config": text(
+            *sizes, head_dim=128, rope_parameters=mrope | {"rope_type": "default"}
+        ),
+        "vision_config": vision | {
+            "num_heads": 16, "out_hidden_size": sizes[0],
+            "deepstack_visual_indexes": [8, 16, 24] if large else [5, 11, 17],
+        },
+        "image_token_id": 151655, "video_token_id": 151656, "vision_start_token_id": 151652,
+    }  # fmt: skip
+
+
 def llava_onevision(tied, *sizes):
     return {
         "model_type": "llava_onevision", "tie_word_embeddings": tied,
@@ -117,6 +135,10 @@ RELEASED = {
     "Qwen2.5-VL-72B": qwen2_5_vl(False, 3456, 8192, 80, 64, 8, 29568, 152064),
     "VideoLLaMA3-2B": video_llama_3(True, 1536, 28, 12, 2, 8960, 151936),
     "VideoLLaMA3-7B": video_llama_3(False, 3584, 28, 28, 4, 18944, 152064),
+    "Qwen3-VL-2B": qwen3_vl(True, 2048, 28, 16, 8, 6144, 151936, large=False),
+    "Qwen3-VL-4B": qwen3_vl(True, 2560, 36, 32, 8, 9728, 151936, large=False),
+    "Qwen3-VL-8B": qwen3_vl(False, 4096, 36, 32, 8, 12288, 151936),
+    "Qwen3-VL-32B": qwen3_vl(False, 5120, 64, 64, 8, 25600, 151936),
     "LLaVA-OneVision-0.5B": llava_onevision(True, 896, 24, 14, 2, 4864, 152000),
     "LLaVA-OneVision-7B": llava_onevision(False, 3584, 28, 28, 4, 18944, 152000),
     "LLaVA-OneVision-72B": llava_onevision(False, 8192, 80, 64, 8, 29568, 152000),

@@ -14,6 +14,7 @@ from tests.prompts.test_reference_chat import (
     NextVideo,
     OneVision,
     Qwen,
+    Qwen3,
     Qwen25,
     Smol,
     VideoLlava,
@@ -56,6 +57,7 @@ SMALL = (
 CLASSES = {
     "qwen2_vl_2b": (Qwen, "Qwen2VL"),
     "qwen2_5_vl_3b": (Qwen25, "Qwen2_5_VL"),
+    "qwen3_vl_2b": (Qwen3, "Qwen3VL"),
     "videollama3_2b": (Llama3, "VideoLlama3"),
     "llava_onevision_7b": (OneVision, "LlavaOnevision"),
     "smolvlm2_256m": (Smol, "SmolVLM"),
@@ -140,7 +142,7 @@ def reference(model, asked):
             spec.vision.std,
         )  # fmt: skip
         shown = {"video": frames, "image": ()}
-        if spec.pictures == "grids":  # a query is an image there
+        if spec.pictures.endswith("grids"):  # a query is an image there
             shown = {"video": frames[:2], "image": frames[2:]}
             types = np.where(ids == spec.image_token_id, 1, 0)
             arrays["mm_token_type_ids"] = np.where(ids == spec.video_token_id, 2, types)

@@ -8,10 +8,11 @@ import pytest
 from flax import nnx
 
 from tests.interop.theirs import randomised
+from vjax.families.spec import TowerSpec
 from vjax.families.vision import tower_config, tower_spec, tower_weights
 from vjax.interop.layouts import to_ours
 from vjax.models.lora import path_str
-from vjax.models.vit import Tower
+from vjax.models.vit import Tower, patch_grid
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -104,3 +105,15 @@ def test_the_row_of_the_class_token_is_not_resampled():
     got = resize_positions(old, 24).tower.position[...]
     assert got.shape == (1 + 9, 32)
     np.testing.assert_array_equal(got[0], old.tower.position[...][0])
+
+
+def test_rotary_positions_count_only_by_their_distance():
+    """Rotations of queries and keys: a picture may start at any row and column."""
+    spec = TowerSpec(32, 2, 4, 48, 32, 8, position="rope2d")
+    tower, rng = Tower(spec, rngs=nnx.Rngs(0)), np.random.default_rng(0)
+    patches = jnp.asarray(rng.standard_normal((2, 12, 3 * 8 * 8)), jnp.float32)
+    hw = jnp.broadcast_to(patch_grid(3, 4, 1), (2, 12, 2))
+    encode = nnx.jit(lambda tower, hw: tower.encode(patches, hw))
+    here, turned = encode(tower, hw), encode(tower, hw[..., ::-1])
+    np.testing.assert_allclose(encode(tower, hw + jnp.array([5, 11])), here, atol=1e-5)
+    assert np.abs(turned - here).max() > 1e-3  # rows are not columns

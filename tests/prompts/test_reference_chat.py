@@ -154,6 +154,8 @@ class Qwen:
 
     name, classes = "qwen2_vl", "Qwen2VL"
     vision = dict(depth=1, embed_dim=32, num_heads=2, hidden_size=32, mlp_ratio=2)
+    text = dict(rope_parameters=dict(type="mrope", mrope_section=[2, 3, 3], rope_theta=1e4))
+    videos, pixels, options = "Qwen2VL", {}, {"videos_kwargs": {"cap_pixels_per_frame": False}}
 
     def __init__(self, folder):
         tokenizer = small_tokenizer(QWEN)
@@ -162,19 +164,20 @@ class Qwen:
             vision_config=self.vision,
             text_config=dict(
                 hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
-                intermediate_size=64, vocab_size=300, eos_token_id=ids["<|im_end|>"],
-                rope_parameters=dict(type="mrope", mrope_section=[2, 3, 3], rope_theta=1e4),
+                intermediate_size=64, vocab_size=300, eos_token_id=ids["<|im_end|>"], **self.text,
             ),
             image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
             vision_start_token_id=ids["<|vision_start|>"],
         )  # fmt: skip
         size = {"shortest_edge": 4 * 28 * 28, "longest_edge": 40 * 28 * 28}
         self.processor = getattr(transformers, f"{self.classes}Processor")(
-            image_processor=transformers.Qwen2VLImageProcessor(size=size),
-            video_processor=transformers.Qwen2VLVideoProcessor(size=size),
+            image_processor=transformers.Qwen2VLImageProcessor(size=size, **self.pixels),
+            video_processor=getattr(transformers, f"{self.videos}VideoProcessor")(
+                size=size, **self.pixels
+            ),
             tokenizer=fast(tokenizer, QWEN), chat_template=QWEN_TEMPLATE,
         )  # fmt: skip
-        self.config, self.options = config, {"videos_kwargs": {"cap_pixels_per_frame": False}}
+        self.config = config
         self.save(folder)
 
     def save(self, folder):
@@ -193,6 +196,25 @@ class Qwen25(Qwen):
         depth=2, hidden_size=32, num_heads=2, intermediate_size=48, out_hidden_size=32,
         window_size=56, fullatt_block_indexes=[1], tokens_per_second=2,
     )  # fmt: skip
+
+
+class Qwen3(Qwen):
+    """With patches of 14 pixels, where those released have 16, to share pictures with the others;
+    a whole video has the room that there is a frame."""
+
+    name, classes = "qwen3_vl", "Qwen3VL"
+    vision = dict(
+        depth=2, hidden_size=32, num_heads=2, intermediate_size=48, out_hidden_size=32,
+        patch_size=14, num_position_embeddings=25, deepstack_visual_indexes=[0],
+    )  # fmt: skip
+    text = dict(
+        head_dim=16,
+        rope_parameters=dict(
+            rope_type="default", mrope_section=[4, 2, 2], mrope_interleaved=True, rope_theta=1e4
+        ),
+    )
+    videos, options = "Qwen3VL", {"videos_kwargs": {"do_sample_frames": False}}
+    pixels = dict(patch_size=14, image_mean=[0.5] * 3, image_std=[0.5] * 3)
 
 
 class Llama3(Qwen):
@@ -363,7 +385,7 @@ def fast(tokenizer, special, end="<|im_end|>", **names):
     )  # fmt: skip
 
 
-QWENS = (Qwen, Qwen25)
+QWENS = (Qwen, Qwen25, Qwen3)
 
 
 class VideoLlava(Qwen):
@@ -538,6 +560,23 @@ def test_arguments_are_those_that_the_processor_gives(family, name):
             steps = np.abs(got[key] - value).max() * 255 * max(family.spec.vision.std)
             assert steps <= 2.1, key
             note(family.name, "pixels", steps)
+
+
+def test_blocks_of_a_video_stand_for_what_the_template_shows_of_it_or_within(tmp_path):
+    """By rule `qwen` as transformers 4 wrote them, and Qwen's own code; by `hf5` as now."""
+    family = Qwen3(tmp_path)
+    own = Chat.from_folder(
+        tmp_path, family.spec, Native.from_folder(tmp_path, family.spec), position_rule="qwen"
+    )
+    turns = turns_of("a video with times")
+    ids = {name: family.native.tokenizer.token_to_id(name) for name in QWEN}
+    start, end = ids["<|vision_start|>"], ids["<|vision_end|>"]
+    now, before = (c.encode(turns, with_answer=False).tokens.tolist() for c in (family.native, own))
+    assert (now.count(start), before.count(start)) == (5, 4)
+    first, last = now.index(start), len(now) - 1 - now[::-1].index(end)
+    assert before == now[:first] + now[first + 1 : last] + now[last + 1 :]
+    told = own.tokenizer.decode(before[: before.index(start)])
+    assert told.endswith("<0.4 seconds>")  # 0.375: the middle of 0 and 0.75
 
 
 def test_times_of_frames_are_told(tmp_path):

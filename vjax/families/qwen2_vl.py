@@ -4,6 +4,7 @@ Reference: transformers' Qwen2VLForConditionalGeneration.
 """
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -30,6 +31,7 @@ RELEASES = {
     "qwen2_vl_2b": Release("Qwen/Qwen2-VL-2B-Instruct"),
     "qwen2_vl_7b": Release("Qwen/Qwen2-VL-7B-Instruct"),
 }
+QWEN2 = {"model_type": "qwen2", "rope_theta": 1e6, "rms_norm_eps": 1e-5}
 IMAGE_SIZE = 224  # of square frames where nothing else is asked for; any multiple of 28 will do
 END = 151645  # <|im_end|>
 VISION_THETA = 10_000.0
@@ -70,13 +72,20 @@ def spec(config: dict) -> ModelSpec:
 
 
 def read(
-    config: dict, family: str, *, out: str, fields: tuple[str, ...], **tower: object
+    config: dict,
+    family: str,
+    *,
+    out: str,
+    fields: tuple[str, ...],
+    decoder: Mapping = QWEN2,
+    **tower: object,
 ) -> ModelSpec:
     """What the families of Qwen-VL share.
 
     Args:
       out: the field of vision_config that says how wide the decoder is.
       fields: of vision_config that the family reads beside those that all do.
+      decoder: its model_type, and settings where nothing is said.
       tower: fields of its spec that the families read each in its own way.
 
     Raises:
@@ -88,21 +97,21 @@ def read(
     check_known(config, TOP if nested else (*TOP, *TEXT_KEYS))
     check_known(vision, (*VISION, *fields), "vision_config.")
     text = config["text_config"] if nested else {k: config[k] for k in TEXT_KEYS if k in config}
-    text = {"rope_theta": 1e6, "rms_norm_eps": 1e-5} | text | {"model_type": "qwen2"}
+    text = {**decoder, **text, "model_type": decoder["model_type"]}
     tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
-    decoder = decoder_spec(text, tied=bool(tied), where="text_config." if nested else "")
-    if sum(decoder.mrope) != decoder.head_dim // 2:
+    language = decoder_spec(text, tied=bool(tied), where="text_config." if nested else "")
+    if sum(language.mrope) != language.head_dim // 2:
         raise ValueError(
-            f"config.json: mrope_section {list(decoder.mrope)} does not sum to half of a head of "
-            f"{decoder.head_dim}"
+            f"config.json: mrope_section {list(language.mrope)} does not sum to half of a head of "
+            f"{language.head_dim}"
         )
     channels = vision.get("in_channels", vision.get("in_chans", 3))
     if channels != 3:
         raise ValueError(f"config.json: vision_config.in_channels is {channels}, not 3")
-    if vision.get(out, decoder.width) != decoder.width:
+    if vision.get(out, language.width) != language.width:
         raise ValueError(
             f"config.json: vision_config.{out} is {vision[out]}, the decoder is "
-            f"{decoder.width} wide"
+            f"{language.width} wide"
         )
     rope = vision.get("rope_parameters") or {}
     merge = vision.get("spatial_merge_size", 2)
@@ -125,7 +134,7 @@ def read(
         family=family,
         vision=TowerSpec(**common | tower),
         projector=ProjectorSpec(hidden=tower["width"] * merge**2, merge=merge, norm=True),
-        text=decoder,
+        text=language,
         image_token_id=config["image_token_id"],
         video_token_id=config["video_token_id"],
         frame_token_id=config.get("vision_start_token_id", NO_TOKEN),

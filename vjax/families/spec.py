@@ -22,7 +22,8 @@ class TowerSpec:
         table which the patch lies in where the image is stretched over it (arXiv 2307.06304,
         section 2.1), for images of any size; `rope2d` rotates queries and keys by the patch's row
         and column (axial, arXiv 2409.12191), for images of any size.
-      table_side: cells along a side of a `fractional` table.
+      table_side: cells along a side of a `fractional` table; or, beside `rope2d`, of one that is
+        brought to the grid of each image, bilinear, and added to its patches (Qwen3-VL), 0 = none.
       rope_theta: of `rope2d`.
       temporal_patch: frames that one patch spans; a single frame is taken that many times.
       merge: side of the blocks of patches that lie together in the order of patches.
@@ -39,6 +40,8 @@ class TowerSpec:
       window: side in patches of the squares that an image is cut into, from its upper left corner,
         patches of one seeing nothing of another (arXiv 2502.13923, section 2.1.1); 0 = none.
       full_layers: blocks, counted from 0, in which patches see the whole image all the same.
+      taps: blocks, counted from 0, whose outputs are features too, after those of the last side by
+        side in channels (DeepStack, arXiv 2406.04334).
       time_rate: time positions (M-RoPE) a second of a video; 0 = one a temporal patch.
       mean, std: of RGB in 0 ... 1, which pixels are normalised by.
       model_type: the transformers class that it equals, where the tower has a config of its own.
@@ -71,6 +74,7 @@ class TowerSpec:
     layer_scale: bool = False
     window: int = 0
     full_layers: tuple[int, ...] = ()
+    taps: tuple[int, ...] = ()
     time_rate: float = 0.0
     mean: tuple[float, float, float] = HALF
     std: tuple[float, float, float] = HALF
@@ -178,6 +182,8 @@ class DecoderSpec:
       window: a token sees this many of the last tokens, itself among them; 0 = all.
       mrope: frequencies that follow time, height and width of a position (M-RoPE, arXiv
         2409.12191, section 2.1); () = positions are one number.
+      interleaved: they take turns, time, height, width, ..., what is left over being time's
+        (Qwen3-VL); else each has its frequencies side by side.
     """
 
     width: int
@@ -198,6 +204,7 @@ class DecoderSpec:
     window: int = 0
     rope_scaling: RopeScaling | None = None
     mrope: tuple[int, ...] = ()
+    interleaved: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +218,8 @@ class ModelSpec:
         prompts/processors) and its reference class takes them (in interop/arguments): `squares` of
         the tower's size, which only the latter knows; `middles`, those cut from the middle; `tiles`
         of it; `split`, squares that the text names, or `crops` in one; `grids` of patches; those,
-        `pruned` in videos; `clips` that the projector sees whole.
+        `pruned` in videos; `timed_grids`, a run of them for each time of a video; `clips`, which
+        the projector sees whole.
       template_ends: its chat template writes the end of an answer; where it does not, as Vicuna's,
         that is `end_token_id`.
       plain_content: its chat template takes what a message holds as one text, pictures being texts.

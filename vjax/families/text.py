@@ -104,7 +104,7 @@ def decoder_spec(config: Mapping, *, tied: bool | None = None, where: str = "") 
         raise ValueError(f"config.json: {where}hidden_act is {config['hidden_act']!r}, not 'silu'")
     bias = bool(config.get("attention_bias", False))
     heads = config["num_attention_heads"]
-    theta, scaling, mrope = _rope(config, where)
+    theta, scaling, mrope, interleaved = _rope(config, where)
     if tied is None:
         tied = bool(config.get("tie_word_embeddings", False))
     return DecoderSpec(
@@ -126,6 +126,7 @@ def decoder_spec(config: Mapping, *, tied: bool | None = None, where: str = "") 
         window=_window(config, kind, where),
         rope_scaling=scaling,
         mrope=mrope,
+        interleaved=interleaved,
     )
 
 
@@ -159,8 +160,11 @@ def _window(config: Mapping, kind: Kind, where: str) -> int:
     return (config.get("sliding_window") or 0) if on else 0
 
 
-def _rope(config: Mapping, where: str) -> tuple[float, RopeScaling | None, tuple[int, ...]]:
-    """(theta, scaling, M-RoPE sections), from `rope_parameters` or the older keys."""
+def _rope(config: Mapping, where: str) -> tuple[float, RopeScaling | None, tuple[int, ...], bool]:
+    """(theta, scaling, M-RoPE sections, whether these take turns).
+
+    From `rope_parameters` or the older keys.
+    """
     old = config.get("rope_scaling") or {}
     rope = {"rope_theta": config.get("rope_theta", 10_000.0)} | old
     rope |= config.get("rope_parameters") or {}
@@ -178,7 +182,8 @@ def _rope(config: Mapping, where: str) -> tuple[float, RopeScaling | None, tuple
         if kind == "dynamic":
             rope[SCALING_KEYS["original_length"]] = config["max_position_embeddings"]
         scaling = RopeScaling(kind, **{name: rope[SCALING_KEYS[name]] for name in SCALINGS[kind]})
-    return float(rope["rope_theta"]), scaling, tuple(rope.get("mrope_section", ()))
+    sections, interleaved = rope.get("mrope_section", ()), rope.get("mrope_interleaved", False)
+    return float(rope["rope_theta"]), scaling, tuple(sections), bool(interleaved)
 
 
 def plain_rope(spec: DecoderSpec) -> DecoderSpec:
@@ -202,6 +207,8 @@ def decoder_config(spec: DecoderSpec) -> dict:
     rope: dict = {"rope_type": "default", "rope_theta": spec.rope_theta}
     if spec.mrope:
         rope |= {"mrope_section": list(spec.mrope)}
+    if spec.interleaved:
+        rope |= {"mrope_interleaved": True}
     if spec.rope_scaling is not None:
         values = {
             SCALING_KEYS[name]: getattr(spec.rope_scaling, name)

@@ -114,6 +114,7 @@ class Decoder(nnx.Module):
         segments: Int[Array, "B T"],
         *,
         rope_positions: Int[Array, "B T 3"] | Int[Array, "B T"] | None = None,
+        deep: Float[Array, "K B T D"] | None = None,
         cache: Cache | None = None,
         remat: bool = False,
         key: Array | None = None,
@@ -125,6 +126,8 @@ class Decoder(nnx.Module):
           positions: what "earlier" means within a segment.
           rope_positions: what queries and keys are rotated by, three numbers a token where the
             spec has M-RoPE; `positions` if None.
+          deep: what is added to the hidden states after each of the first K layers (DeepStack,
+            arXiv 2406.04334).
           segments: 0 is padding; tokens see earlier tokens of their own segment.
           cache: what was seen before, of the same rows.
           keep_kv: return this call's keys and values, appended to `cache`.
@@ -153,15 +156,22 @@ class Decoder(nnx.Module):
         )
 
         def body(layer, x, extra):
-            past, key = extra
+            past, key, more = extra
             x, kv = layer(x, rope, mask, past, key, how)
-            return x, kv if keep_kv else None
+            return x if more is None else x + more, kv if keep_kv else None
 
-        past = None if cache is None else (cache.k, cache.v)
-        x, kv = scan_layers(
-            self.layers, body, x, (past, layer_keys(key, self.spec.layers)), remat=remat
-        )
+        past, L = None if cache is None else (cache.k, cache.v), self.spec.layers
+        K = 0 if deep is None else len(deep)
+        extras, parts = (past, layer_keys(key, L)), []
+        for first, stop, more in ((0, K, deep), (K, L, None)):
+            some = jax.tree.map(lambda leaf, a=first, b=stop: leaf[a:b], extras)
+            if first < stop:
+                x, kv = scan_layers(
+                    self.layers, body, x, (*some, more), remat=remat, first=first, length=stop
+                )
+                parts.append(kv)
         if keep_kv:
+            kv = jax.tree.map(lambda *of: jnp.concatenate(of), *parts)
             k, v = (
                 kv
                 if past is None

@@ -197,7 +197,8 @@ def rope_table(
     """cos and sin, float32 [B, T, H], of rotary angles, rotate-half (Qwen2RotaryEmbedding).
 
     Positions of three numbers are time, height and width: each frequency follows the one that
-    `spec.mrope` deals it to (Qwen2VLRotaryEmbedding). A text position is three equal numbers.
+    `spec.mrope` deals it to (Qwen2VLRotaryEmbedding, or, in turns, Qwen3VLTextRotaryEmbedding). A
+    text position is three equal numbers.
     """
     scaling = spec.rope_scaling
     if scaling and scaling.kind == "dynamic" and positions.shape[1] > scaling.original_length:
@@ -208,6 +209,10 @@ def rope_table(
     freq = jnp.asarray(rope_frequencies(spec))
     if positions.ndim == 3:
         axis = np.repeat(np.arange(3), spec.mrope)
+        if spec.interleaved:
+            axis = np.zeros_like(axis)
+            for n in (1, 2):
+                axis[n : 3 * spec.mrope[n] : 3] = n
         angle = positions[..., axis].astype(jnp.float32) * freq
     else:
         angle = positions[..., None].astype(jnp.float32) * freq
@@ -247,6 +252,7 @@ def scan_layers(
     extras=None,
     *,
     remat: bool = False,
+    first: int = 0,
     length: int | None = None,
 ):
     """Runs `x, y = body(layer, x, extra)` over a module whose variables are stacked on axis 0.
@@ -254,16 +260,16 @@ def scan_layers(
     Args:
       layers: module with leading layer axes.
       body: takes one layer (unstacked), the carry, and that layer's slice of `extras`.
-      extras: pytree stacked over layers, or None.
+      extras: pytree stacked over the layers that run, or None.
       remat: recompute each layer on the way back.
-      length: run only the first `length` layers; all where None.
+      first, length: run layers first ... length - 1; all where None.
 
     Returns:
       The last carry and the stacked y.
     """
     graphdef, state = nnx.split(layers)
     if length is not None:
-        state = jax.tree.map(lambda leaf: leaf[:length], state)
+        state = jax.tree.map(lambda leaf: leaf[first:length], state)
 
     def step(carry, xs):
         layer_state, extra = xs

@@ -79,14 +79,17 @@ class VideoLLM(nnx.Module):
         dtype=jnp.float32,
         remat: bool = False,
         key: Array | None = None,
-    ) -> Float[Array, "B T D"]:
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "K B T D"] | None]:
         """Token embeddings with vision tokens put where `vision_index` points (-1 = text).
 
         With `vision_weight` [B, T, K] the index is [B, T, K] too: such tokens are weighted sums.
+
+        Returns:
+          The embeddings, and what the tower's taps add after the first decoder layers: 0 at text.
         """
         text = jnp.take(self.decoder.embed[...].astype(dtype), batch["tokens"], axis=0)
         if self.tower is None:
-            return text
+            return text, None
         features = self.see(batch, dtype=dtype, remat=remat, key=key)
         # a gather, not a scatter: static shapes, and cheap to shard
         index = batch["vision_index"]
@@ -94,7 +97,11 @@ class VideoLLM(nnx.Module):
         if "vision_weight" in batch:
             seen = jnp.einsum("btkd,btk->btd", seen, batch["vision_weight"].astype(dtype))
             index = index[..., 0]
-        return jnp.where((index >= 0)[..., None], seen, text)
+        shown = (index >= 0)[..., None]
+        if not self.spec.vision.taps:
+            return jnp.where(shown, seen, text), None
+        seen, *deep = jnp.split(seen, 1 + len(self.spec.vision.taps), axis=-1)
+        return jnp.where(shown, seen, text), jnp.where(shown, jnp.stack(deep), 0)
 
     def __call__(
         self,
@@ -106,11 +113,13 @@ class VideoLLM(nnx.Module):
         keep_kv: bool = False,
     ) -> tuple[Float[Array, "B T D"], Cache | None]:
         """The batch dict of WORKSPACE.md -> normalised hidden states (and, `keep_kv`, a cache)."""
+        x, deep = self.embed(batch, dtype=dtype, remat=remat, key=key)
         return self.decoder(
-            self.embed(batch, dtype=dtype, remat=remat, key=key),
+            x,
             batch["positions"],
             batch["segment_ids"],
             rope_positions=batch.get("rope_positions"),
+            deep=deep,
             remat=remat,
             key=key,
             keep_kv=keep_kv,

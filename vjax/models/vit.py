@@ -25,6 +25,7 @@ from vjax.models.layers import (
     layer_keys,
     scan_layers,
 )
+from vjax.models.tables import grid_sizes, resampled
 from vjax.models.windows import attend_in_windows, window_ids
 
 QK_EPS = 1e-6  # of InternVLVisionRMSNorm, whatever the other norms have
@@ -154,6 +155,12 @@ class Tower(nnx.Module):
             self.position = nnx.Param(
                 0.2 * rngs.params.normal((rows, spec.width)), axes=("position", "embed")
             )
+        self.table = nnx.data(None)
+        if spec.table_side and spec.position == "rope2d":
+            self.table = nnx.Param(
+                0.2 * rngs.params.normal((spec.table_side**2, spec.width)),
+                axes=("position", "embed"),
+            )
         self.class_token = self.pre_norm = self.post_norm = nnx.data(None)
         if spec.class_token:
             self.class_token = nnx.Param(0.2 * rngs.params.normal((spec.width,)), axes=("embed",))
@@ -209,6 +216,8 @@ class Tower(nnx.Module):
     ) -> Float[Array, "V Q D"]:
         """Patches to features of the selected layer, a class token that is kept first.
 
+        With `taps`, D is as many widths more.
+
         Args:
           patches: normalised pixels, each in the order (frame, row, column, channel).
           hw: row and column of each patch in its image, or in a `fractional` table.
@@ -234,6 +243,9 @@ class Tower(nnx.Module):
             x = x + self._positions(hw).astype(x.dtype)
         else:
             rope = axial_rope_table(hw, spec.width // spec.heads, spec.rope_theta)
+        if self.table is not None:
+            sizes = grid_sizes(hw, segments)
+            x = x + resampled(self.table[...], hw, sizes, spec.table_side).astype(x.dtype)
         if self.pre_norm is not None:
             x = self.pre_norm(x)
         mask = SEE_ALL
@@ -252,19 +264,22 @@ class Tower(nnx.Module):
             either = functools.partial(jax.lax.cond, full, see, inside)
             return layer(x, rope, key, either), None
 
-        full = np.isin(np.arange(length), spec.full_layers)
-        x, _ = scan_layers(
-            self.layers,
-            body,
-            x,
-            (layer_keys(key, length), full),
-            remat=remat,
-            length=None if length == spec.layers else length,
-        )
-        if spec.window:
-            x = _in_order(x, jnp.argsort(order, axis=1))
+        extras = layer_keys(key, length), np.isin(np.arange(length), spec.full_layers)
+        tapped, first = [], 0
+        for stop in (*(tap + 1 for tap in spec.taps), length):
+            some = jax.tree.map(lambda leaf, a=first, b=stop: leaf[a:b], extras)
+            if first < stop:
+                x, _ = scan_layers(
+                    self.layers, body, x, some, remat=remat, first=first, length=stop
+                )
+            tapped.append(x)
+            first = stop
         if self.post_norm is not None:
             x = self.post_norm(x)
+        if spec.taps:
+            x = jnp.concatenate([x, *tapped[:-1]], axis=-1)
+        if spec.window:
+            x = _in_order(x, jnp.argsort(order, axis=1))
         return x[:, 1:] if spec.class_token and not spec.keep_class else x
 
     def _positions(self, hw: Int[Array, "V P 2"]) -> Float[Array, "V Q D"] | Float[Array, "Q D"]:

@@ -209,7 +209,8 @@ class Chat:
         parts, at = [], 0
         for picture, one in zip(pictures, laid, strict=True):
             token = self.media.kinds[picture.kind].token
-            shown = one.instead_of or self.tokenizer.id_to_token(token)
+            shown = one.instead_of if one.by_rule in ("", self.position_rule) else ""
+            shown = shown or self.tokenizer.id_to_token(token)
             start = text.find(shown, at)
             if start < 0:
                 raise ValueError(f"the chat template does not show a {picture.kind} as {shown!r}")

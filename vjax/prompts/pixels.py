@@ -54,6 +54,7 @@ class Laid:
         what is said above.
       text: that is written for it then, with its placeholder once a block.
       instead_of: what the template shows, that `text` takes the place of; the placeholder if "".
+      by_rule: the position rule under which it does so; "" = every one.
     """
 
     tokens: int
@@ -64,6 +65,7 @@ class Laid:
     blocks: tuple["Laid", ...] = ()
     text: str = ""
     instead_of: str = ""
+    by_rule: str = ""
 
 
 class Pixels(Protocol):

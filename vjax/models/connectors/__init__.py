@@ -3,7 +3,7 @@
 Each has a class `Connector` with `frames` and `stills`, which take features [V, P, D] of pictures,
 D being the tower's, and give tokens [V, Q, E], E being the decoder's; and `newline`, a learned
 vector, where the spec says that there is one. Where the projector has a stride in time, `clips`
-takes features [N, T, P, D] of videos.
+takes features [N, T, P, D] of videos. Where the tower has taps, D and E are as many times more.
 """
 
 import importlib

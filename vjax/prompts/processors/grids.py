@@ -66,8 +66,10 @@ class GridPixels:
             time_rate=spec.time_rate,
         )
 
-    def size(self, height: int, width: int) -> tuple[int, int]:
+    def size(self, height: int, width: int, frames: int = 1) -> tuple[int, int]:
         """Sides in pixels: whole blocks, as near the picture's shape as `least` and `most` allow.
+
+        It is the same for any number of frames.
 
         Raises:
           ValueError: a picture too long for its width.
@@ -88,7 +90,7 @@ class GridPixels:
 
     def resized(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """uint8 [F, H, W, 3] -> uint8 [F, h, w, 3] of `size` (Pillow bicubic)."""
-        h, w = self.size(*frames[0].shape[:2])
+        h, w = self.size(*frames[0].shape[:2], len(frames))
         return np.stack([bicubic(frame, h, w) for frame in frames])
 
     def __call__(self, frames: Sequence[np.ndarray]) -> tuple[np.ndarray, tuple[int, int, int]]:
@@ -113,8 +115,9 @@ class GridPixels:
 
     def lay(self, picture: Picture, *, alone: bool = True) -> Laid:
         """See `vjax.prompts.pixels.Pixels`."""
-        h, w = (side // self.patch for side in self.size(*picture.frames[0].shape[:2]))
-        t = math.ceil(len(picture.frames) / self.temporal)
+        frames = picture.frames
+        h, w = (n // self.patch for n in self.size(*frames[0].shape[:2], len(frames)))
+        t = math.ceil(len(frames) / self.temporal)
         step = 1.0
         if self.video and self.time_rate:
             step = self.time_rate * self.patch_seconds(picture)
