@@ -5,6 +5,7 @@ import types
 
 from vjax.families import (
     causal,
+    dual,
     internvl,
     llava,
     llava_next_video,
@@ -17,6 +18,7 @@ from vjax.families import (
     video_llama_3,
     video_llava,
 )
+from vjax.families.dual import DualSpec
 from vjax.families.fields import read_json
 from vjax.families.spec import ModelSpec, Release
 
@@ -32,6 +34,7 @@ FAMILIES: dict[str, types.ModuleType] = {
     "video_llama_3": video_llama_3,
     "video_llava": video_llava,
     **dict.fromkeys(text.KINDS, causal),
+    **dict.fromkeys(dual.KINDS, dual),
 }
 
 
@@ -57,7 +60,7 @@ def family_of(model_type: str) -> types.ModuleType:
     return FAMILIES[model_type]
 
 
-def read_spec(folder: str | pathlib.Path) -> ModelSpec:
+def read_spec(folder: str | pathlib.Path) -> ModelSpec | DualSpec:
     """The model spec of a Hugging-Face-style checkpoint folder; raises as `spec_of`."""
     path = pathlib.Path(folder) / "config.json"
     if not path.exists():
@@ -71,7 +74,7 @@ def read_spec(folder: str | pathlib.Path) -> ModelSpec:
         raise ValueError(str(error).replace("config.json", str(path), 1)) from None
 
 
-def spec_of(config: dict) -> ModelSpec:
+def spec_of(config: dict) -> ModelSpec | DualSpec:
     """The model spec of a parsed config.json.
 
     Raises:

@@ -20,8 +20,9 @@ class TowerSpec:
         before any final norm; -2 drops the last block.
       position: `table` adds a learned vector to each patch; `fractional` that of the cell of the
         table which the patch lies in where the image is stretched over it (arXiv 2307.06304,
-        section 2.1), for images of any size; `rope2d` rotates queries and keys by the patch's row
-        and column (axial, arXiv 2409.12191), for images of any size.
+        section 2.1), `resampled` the table brought to the image's rows and columns (SigLIP 2's
+        NaFlex, arXiv 2502.14786), each for images of any size; `rope2d` rotates queries and keys by
+        the patch's row and column (axial, arXiv 2409.12191), for images of any size.
       table_side: cells along a side of a `fractional` table; or, beside `rope2d`, of one that is
         brought to the grid of each image, bilinear, and added to its patches (Qwen3-VL), 0 = none.
       rope_theta: of `rope2d`.

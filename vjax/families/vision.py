@@ -1,9 +1,10 @@
 """Towers: what SigLIP's, CLIP's and SmolVLM's have in common, and where they differ.
 
 Families read their `vision_config` and name their tower's weights through this file. Reference:
-transformers' SiglipVisionModel, CLIPVisionModel and SmolVLMVisionTransformer.
+transformers' SiglipVisionModel, Siglip2VisionModel, CLIPVisionModel and SmolVLMVisionTransformer.
 """
 
+import math
 import types
 from collections.abc import Mapping
 
@@ -28,12 +29,15 @@ KINDS: Mapping[str, Mapping] = types.MappingProxyType(
             act="gelu_pytorch_tanh", norm_eps=1e-6, mean=HALF, std=HALF, position="fractional",
             post_norm=True,
         ),
+        "siglip2_vision_model": dict(
+            act="gelu_pytorch_tanh", norm_eps=1e-6, mean=HALF, std=HALF, position="resampled",
+        ),
     }
 )  # fmt: skip
 FIELDS = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "image_size",
     "patch_size", "num_channels", "hidden_act", "layer_norm_eps", "vision_use_head",
-    "projection_dim", "vocab_size", "initializer_factor",
+    "projection_dim", "vocab_size", "initializer_factor", "num_patches",
 )  # fmt: skip
 
 
@@ -65,7 +69,7 @@ def tower_spec(config: Mapping, *, where: str = "vision_config.", **more) -> Tow
         layers=config["num_hidden_layers"],
         heads=config["num_attention_heads"],
         ffn=config["intermediate_size"],
-        image_size=config["image_size"],
+        image_size=_image_size(config),
         patch_size=config["patch_size"],
         act=config.get("hidden_act", act),
         norm_eps=config.get("layer_norm_eps", eps),
@@ -75,15 +79,28 @@ def tower_spec(config: Mapping, *, where: str = "vision_config.", **more) -> Tow
     )
 
 
+def _image_size(config: Mapping) -> int:
+    """Side in pixels that the table of positions is made for."""
+    if "num_patches" not in config:
+        return config["image_size"]
+    side = math.isqrt(config["num_patches"])
+    if side**2 != config["num_patches"]:
+        raise ValueError(
+            f"config.json: vision_config.num_patches is {config['num_patches']}, no square"
+        )
+    return side * config["patch_size"]
+
+
 def tower_config(spec: TowerSpec) -> dict:
     """The config that `tower_spec` reads back and transformers opens."""
+    naflex = spec.position == "resampled"
     config = {
         "model_type": spec.model_type,
         "hidden_size": spec.width,
         "num_hidden_layers": spec.layers,
         "num_attention_heads": spec.heads,
         "intermediate_size": spec.ffn,
-        "image_size": spec.image_size,
+        **({"num_patches": spec.patches} if naflex else {"image_size": spec.image_size}),
         "patch_size": spec.patch_size,
         "num_channels": 3,
         "hidden_act": spec.act,
@@ -100,6 +117,8 @@ def tower_weights(spec: TowerSpec, tower: str, ours: str = "tower") -> dict[str,
     names: dict[str, tuple[str, str]] = {
         f"{ours}/patch/kernel": (f"{embeddings}.patch_embedding.weight", "conv"),
     }
+    if spec.position == "resampled":  # patches are cut before the class sees them
+        names[f"{ours}/patch/kernel"] = (f"{embeddings}.patch_embedding.weight", "linear")
     if spec.position != "rope2d":
         names[f"{ours}/position"] = (f"{embeddings}.position_embedding.weight", "same")
     if spec.patch_bias:

@@ -67,6 +67,11 @@ def load(
         known = ", ".join(sorted(p.name for p in PRESETS.iterdir()))
         raise UserError(f"{path}: no checkpoint folder, no GGUF file and no preset ({known})")
     spec = read_spec(folder)
+    if not isinstance(spec, ModelSpec):
+        raise ValueError(
+            f"{folder}: {spec.family} is two towers and no language model; vjax.interop.load_model "
+            "opens it, and --job=zeroshot classifies with it"
+        )
     native = spec.vision is None or spec.pictures != "squares"
     media = Native.from_folder(folder, spec) if native else Squares.of(spec)
     try:

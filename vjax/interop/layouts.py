@@ -43,7 +43,7 @@ def read_ours(tensor, layout: str, index: tuple[slice, ...]) -> np.ndarray:
         return tensor[index[1], index[0]].T
     if layout.startswith(("conv", "lead/")):
         return to_ours(tensor[:], layout)[index]
-    return tensor[index] if index else tensor[:]
+    return tensor[index]
 
 
 def to_theirs(w: np.ndarray, layout: str) -> np.ndarray:
@@ -60,4 +60,4 @@ def to_theirs(w: np.ndarray, layout: str) -> np.ndarray:
         side = math.isqrt(w.shape[0] // CHANNELS // frames)
         w = rearrange(w, "(t h w c) d -> d c t h w", t=frames, h=side, w=side)
     # safetensors writes a strided array's bytes in the wrong order, without a word
-    return np.ascontiguousarray(w)
+    return np.asarray(w, order="C")

@@ -1,4 +1,4 @@
-"""Checkpoint folders in Hugging Face's style -> a VideoLLM."""
+"""Checkpoint folders in Hugging Face's style -> a VideoLLM, or a DualEncoder."""
 
 import dataclasses
 import functools
@@ -15,10 +15,12 @@ from safetensors import SafetensorError, safe_open
 
 from vjax.console import UserError
 from vjax.families import family_of, read_spec
+from vjax.families.dual import DualSpec
 from vjax.families.spec import ModelSpec
 from vjax.interop.layouts import our_shape, read_ours
 from vjax.interop.orbax import PARAMS, load_orbax
 from vjax.interop.variables import abstract, axes_of, by_path, check, fill, place
+from vjax.models.dual import DualEncoder
 from vjax.models.video_llm import VideoLLM
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -26,7 +28,9 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 DTYPES = ("F32", "F16", "BF16", "F64")
 
 
-def load_model(folder: str | Path, *, dtype=jnp.float32, mesh: Mesh | None = None) -> VideoLLM:
+def load_model(
+    folder: str | Path, *, dtype=jnp.float32, mesh: Mesh | None = None
+) -> VideoLLM | DualEncoder:
     """Opens a checkpoint folder (config.json and safetensors) as a model.
 
     Args:
@@ -41,8 +45,12 @@ def load_model(folder: str | Path, *, dtype=jnp.float32, mesh: Mesh | None = Non
 
 
 def load_weights(
-    folder: str | Path, spec: ModelSpec, *, dtype=jnp.float32, mesh: Mesh | None = None
-) -> VideoLLM:
+    folder: str | Path,
+    spec: ModelSpec | DualSpec,
+    *,
+    dtype=jnp.float32,
+    mesh: Mesh | None = None,
+) -> VideoLLM | DualEncoder:
     """Builds the model of `spec` and fills it from the folder's safetensors; nothing is drawn.
 
     Tensors are read one by one, of each no more than the part that this process's devices hold, so
@@ -135,7 +143,7 @@ def _variable(
             if not np.isfinite(value).all():
                 bad = int((~np.isfinite(value)).sum())
                 raise UserError(f"{tensor.file}: {bad} numbers of {tensor.name} are not finite")
-            return np.ascontiguousarray(value.astype(dtype))
+            return np.asarray(value.astype(dtype), order="C")
 
         return jax.make_array_from_callback(shape, place(axes, shape, mesh), part)
 

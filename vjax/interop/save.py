@@ -1,4 +1,4 @@
-"""A VideoLLM -> a checkpoint folder that transformers opens."""
+"""A VideoLLM or a DualEncoder -> a checkpoint folder that transformers opens."""
 
 import json
 import shutil
@@ -10,16 +10,18 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from vjax.families import family_of
+from vjax.families.dual import DualSpec
 from vjax.families.spec import ModelSpec
 from vjax.interop.layouts import to_theirs
 from vjax.interop.variables import by_path
+from vjax.models.dual import DualEncoder
 from vjax.models.layers import LoRAParam
 from vjax.models.video_llm import VideoLLM
 
 DTYPES = {"bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
 
 
-def write_config(folder: Path, spec: ModelSpec, **settings):
+def write_config(folder: Path, spec: ModelSpec | DualSpec, **settings):
     """Makes the folder where it is not there, and in it the config.json of `spec`."""
     folder.mkdir(parents=True, exist_ok=True)
     config = family_of(spec.family).config_json(spec) | settings
@@ -27,7 +29,11 @@ def write_config(folder: Path, spec: ModelSpec, **settings):
 
 
 def save_model(
-    folder: str | Path, model: VideoLLM, *, dtype: str = "bfloat16", files: Iterable[Path] = ()
+    folder: str | Path,
+    model: VideoLLM | DualEncoder,
+    *,
+    dtype: str = "bfloat16",
+    files: Iterable[Path] = (),
 ):
     """Writes config.json and model.safetensors, and copies `files` (tokenizer, chat template, ...).
 

@@ -8,23 +8,26 @@ from flax import nnx
 from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 
 from vjax.console import UserError
+from vjax.families.dual import DualSpec
 from vjax.families.spec import ModelSpec
+from vjax.models.dual import DualEncoder
 from vjax.models.lora import path_str
 from vjax.models.video_llm import VideoLLM
 from vjax.sharding import sharding_of
 
 
-def by_path(model: VideoLLM) -> dict[str, nnx.Variable]:
+def by_path(model: VideoLLM | DualEncoder) -> dict[str, nnx.Variable]:
     """Every variable by its path, such as `decoder/layers/attn/q/kernel`."""
     return {path_str(path): v for path, v in nnx.to_flat_state(nnx.state(model))}
 
 
-def abstract(spec: ModelSpec) -> VideoLLM:
+def abstract(spec: ModelSpec | DualSpec) -> VideoLLM | DualEncoder:
     """The model of `spec`; its variables have shapes and no values."""
-    return nnx.eval_shape(lambda: VideoLLM(spec, rngs=nnx.Rngs(0)))
+    build = DualEncoder if isinstance(spec, DualSpec) else VideoLLM
+    return nnx.eval_shape(lambda: build(spec, rngs=nnx.Rngs(0)))
 
 
-def fill(model: VideoLLM, values: Mapping[str, jax.Array]) -> VideoLLM:
+def fill(model: VideoLLM | DualEncoder, values: Mapping[str, jax.Array]) -> VideoLLM | DualEncoder:
     """Gives every variable of `model` its value, by path; returns the model."""
     flat = nnx.to_flat_state(nnx.state(model))
     loaded = [(path, variable.replace(values[path_str(path)])) for path, variable in flat]

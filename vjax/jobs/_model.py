@@ -80,6 +80,8 @@ def interface(config: Config) -> Interface:
         raise UserError(_absent(folder, options.hub))
     try:
         spec = read_spec(folder)
+        if not isinstance(spec, ModelSpec):
+            raise ValueError(f"{spec.family} is two towers and no language model: --job=zeroshot")
         if spec.vision is None:
             raise ValueError(
                 f"a {spec.family} decoder alone sees no frames; "

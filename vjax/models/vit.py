@@ -25,7 +25,7 @@ from vjax.models.layers import (
     layer_keys,
     scan_layers,
 )
-from vjax.models.tables import grid_sizes, resampled
+from vjax.models.tables import antialiased, grid_sizes, resampled
 from vjax.models.windows import attend_in_windows, window_ids
 
 QK_EPS = 1e-6  # of InternVLVisionRMSNorm, whatever the other norms have
@@ -240,7 +240,7 @@ class Tower(nnx.Module):
             x = jnp.concatenate([first, x], axis=1)
         rope = None
         if self.position is not None:
-            x = x + self._positions(hw).astype(x.dtype)
+            x = x + self._positions(hw, segments).astype(x.dtype)
         else:
             rope = axial_rope_table(hw, spec.width // spec.heads, spec.rope_theta)
         if self.table is not None:
@@ -282,11 +282,15 @@ class Tower(nnx.Module):
             x = _in_order(x, jnp.argsort(order, axis=1))
         return x[:, 1:] if spec.class_token and not spec.keep_class else x
 
-    def _positions(self, hw: Int[Array, "V P 2"]) -> Float[Array, "V Q D"] | Float[Array, "Q D"]:
+    def _positions(
+        self, hw: Int[Array, "V P 2"], segments: Int[Array, "V P"] | None
+    ) -> Float[Array, "V Q D"] | Float[Array, "Q D"]:
         """Rows of the table, in the order of patches."""
         spec, table = self.spec, self.position[...]
         if spec.position == "table" and spec.merge == 1:
             return table
+        if spec.position == "resampled":
+            return antialiased(table, hw, grid_sizes(hw, segments))
         first, table = jnp.split(table, [int(spec.class_token)])
         side = spec.table_side or spec.image_size // spec.patch_size
         rows = jnp.take(table, hw[..., 0] * side + hw[..., 1], axis=0)

@@ -1,4 +1,4 @@
-"""SigLIP's pairwise sigmoid loss, whole or in tiles that go round a ring of devices."""
+"""Losses of pairs: CLIP's, and SigLIP's, whole or in tiles that go round a ring of devices."""
 
 import functools
 
@@ -9,6 +9,32 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from vjax.attention.ring import around
+from vjax.models.dual import DualEncoder
+
+
+def softmax_loss(
+    images: Float[Array, "n D"], texts: Float[Array, "n D"], log_scale: Float[Array, ""]
+) -> Float[Array, ""]:
+    """Symmetric InfoNCE: each image among all texts, each text among all images, half and half.
+
+    CLIP's (arXiv 2103.00020, figure 3). Logits of all pairs exist at once.
+
+    Args:
+      images, texts: of length 1; those of equal index belong together.
+    """
+    logits = jnp.exp(log_scale) * jnp.matmul(images, texts.T, preferred_element_type=jnp.float32)
+    found = jnp.diagonal(jax.nn.log_softmax(logits)) + jnp.diagonal(jax.nn.log_softmax(logits.T))
+    return -found.mean() / 2
+
+
+def dual_loss(
+    model: DualEncoder, images: Float[Array, "n D"], texts: Float[Array, "n D"]
+) -> Float[Array, ""]:
+    """The loss that the model is of: `sigmoid_loss` or `softmax_loss`."""
+    scale = model.log_scale[...].reshape(())
+    if model.bias is None:
+        return softmax_loss(images, texts, scale)
+    return sigmoid_loss(images, texts, scale, model.bias[...].reshape(()))
 
 
 def sigmoid_loss(
