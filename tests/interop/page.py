@@ -17,6 +17,7 @@ CLASSES = {
     "video_llama_3": "VideoLlama3ForConditionalGeneration",
     "llava_onevision": "LlavaOnevisionForConditionalGeneration",
     "smolvlm": "SmolVLMForConditionalGeneration",
+    "internvl": "InternVLForConditionalGeneration",
     "llava_next_video": "LlavaNextVideoForConditionalGeneration",
     "video_llava": "VideoLlavaForConditionalGeneration",
     "llava": "LlavaForConditionalGeneration (the layout of vjax-tiny)",

@@ -10,6 +10,7 @@ from flax import nnx
 import vjax
 from tests.interop.theirs import agree, logits
 from tests.prompts.test_reference_chat import (
+    Intern,
     Llama3,
     NextVideo,
     OneVision,
@@ -61,6 +62,7 @@ CLASSES = {
     "videollama3_2b": (Llama3, "VideoLlama3"),
     "llava_onevision_7b": (OneVision, "LlavaOnevision"),
     "smolvlm2_256m": (Smol, "SmolVLM"),
+    "internvl3_1b": (Intern, "InternVL"),
     "llava_next_video_7b": (NextVideo, "LlavaNextVideo"),
     "video_llava_7b": (VideoLlava, "VideoLlava"),
 }
@@ -132,6 +134,9 @@ def reference(model, asked):
     elif spec.pictures == "split":
         x = normalised(np.stack(frames), spec.vision.mean, spec.vision.std)
         arrays["pixel_values"] = x.transpose(0, 3, 1, 2)[None]
+    elif spec.pictures == "crops":
+        x = normalised(np.stack(frames), spec.vision.mean, spec.vision.std)
+        arrays["pixel_values"] = x.transpose(0, 3, 1, 2)
     elif spec.pictures != "tiles":
         rule = GridPixels(
             14, spec.vision.temporal_patch, 2, 4 * 28 * 28, 4 * 28 * 28, spec.vision.mean,
