@@ -17,6 +17,7 @@ CLASSES = {
     "video_llama_3": "VideoLlama3ForConditionalGeneration",
     "llava_onevision": "LlavaOnevisionForConditionalGeneration",
     "smolvlm": "SmolVLMForConditionalGeneration",
+    "internvl": "InternVLForConditionalGeneration",
     "llava_next_video": "LlavaNextVideoForConditionalGeneration",
     "video_llava": "VideoLlavaForConditionalGeneration",
     "llava": "LlavaForConditionalGeneration (the layout of vjax-tiny)",
@@ -75,6 +76,11 @@ def write(path: str):
         "| model | parameters |",
         "|---|---|",
         *(f"| {name} | {count:,} |" for name, count in COUNTED.items()),
+        "",
+        "Positions after a video that lasts longer than it is wide are not those of Qwen's own "
+        "code (rule `qwen`: jobs) in transformers since 5.3 (`hf5`: `vjax.load`), for Qwen2-VL "
+        "and Qwen2.5-VL; and around the blocks of a video of Qwen3-VL transformers 5 keeps the "
+        "marks of its template. Folders that jobs export name the rule in video_spec.json.",
         "",
         "Presets of `experiments/sf2t.py` and `experiments/sft.py`:",
         "",

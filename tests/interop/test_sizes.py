@@ -82,6 +82,20 @@ def smolvlm(vision, shuffle, *sizes, **more):
     }  # fmt: skip
 
 
+VIT_300M = {"attention_bias": True}
+VIT_6B = {
+    "hidden_size": 3200, "num_hidden_layers": 45, "num_attention_heads": 25,
+    "intermediate_size": 12800, "use_qk_norm": True, "norm_type": "rms_norm",
+}  # fmt: skip
+
+
+def internvl(vision, *sizes):
+    return {
+        "model_type": "internvl", "tie_word_embeddings": False, "vision_config": vision,
+        "text_config": text(*sizes, model_type="qwen2"),
+    }  # fmt: skip
+
+
 SIGLIP_BASE, SIGLIP_SO400M = (768, 12, 12, 3072, 512, 16), (1152, 27, 16, 4304, 384, 14)
 
 
@@ -134,6 +148,12 @@ RELEASED = {
     "LLaVA-NeXT-Video-7B": llava_next_video("llama", 4096, 32, 32, 32, 11008, 32064),
     "LLaVA-NeXT-Video-7B-32K": llava_next_video("mistral", 4096, 32, 32, 8, 14336, 32064),
     "LLaVA-NeXT-Video-34B": llava_next_video("llama", 7168, 60, 56, 8, 20480, 64064),
+    "InternVL3-1B": internvl(VIT_300M, 896, 24, 14, 2, 4864, 151674),
+    "InternVL3-2B": internvl(VIT_300M, 1536, 28, 12, 2, 8960, 151674),
+    "InternVL3-8B": internvl(VIT_300M, 3584, 28, 28, 4, 18944, 151674),
+    "InternVL3-14B": internvl(VIT_300M, 5120, 48, 40, 8, 13824, 151674),
+    "InternVL3-38B": internvl(VIT_6B, 5120, 64, 40, 8, 27648, 151674),
+    "InternVL3-78B": internvl(VIT_6B, 8192, 80, 64, 8, 29568, 151674),
     "Video-LLaVA-7B": {
         "model_type": "video_llava",
         "vision_config": CLIP | {"image_size": 224},

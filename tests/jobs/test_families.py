@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import vjax
 from tests.interop.theirs import agree, logits
 from tests.prompts.test_reference_chat import (
+    Intern,
     Llama3,
     NextVideo,
     OneVision,
@@ -60,6 +62,7 @@ CLASSES = {
     "videollama3_2b": (Llama3, "VideoLlama3"),
     "llava_onevision_7b": (OneVision, "LlavaOnevision"),
     "smolvlm2_256m": (Smol, "SmolVLM"),
+    "internvl3_1b": (Intern, "InternVL"),
     "llava_next_video_7b": (NextVideo, "LlavaNextVideo"),
     "video_llava_7b": (VideoLlava, "VideoLlava"),
 }
@@ -131,6 +134,9 @@ def reference(model, asked):
     elif spec.pictures == "split":
         x = normalised(np.stack(frames), spec.vision.mean, spec.vision.std)
         arrays["pixel_values"] = x.transpose(0, 3, 1, 2)[None]
+    elif spec.pictures == "crops":
+        x = normalised(np.stack(frames), spec.vision.mean, spec.vision.std)
+        arrays["pixel_values"] = x.transpose(0, 3, 1, 2)
     elif spec.pictures != "tiles":
         rule = GridPixels(
             14, spec.vision.temporal_patch, 2, 4 * 28 * 28, 4 * 28 * 28, spec.vision.mean,
@@ -186,6 +192,14 @@ def test_the_merged_folder_has_the_processor_that_it_came_with(released, exporte
         processor.tokenizer("Yes").input_ids
         == transformers.AutoProcessor.from_pretrained(released[1]).tokenizer("Yes").input_ids
     )
+
+
+def test_exported_folders_are_prompted_as_they_were_trained(tuned, exported, asked):
+    """The rule of positions is saved, and what opens the folder takes it."""
+    opened, chat = vjax.load(exported / "model"), asked[0].chat
+    saved = json.loads((exported / "model" / "video_spec.json").read_text())["position_rule"]
+    assert saved == ("qwen" if opened.spec.text.mrope else "plain")
+    assert opened.chat.position_rule == chat.position_rule == saved
 
 
 def test_the_orbax_folder_opens_here(exported, asked):

@@ -5,7 +5,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from tests.interop.theirs import note
-from vjax.families import spec_of
+from vjax.families import internvl, spec_of
 from vjax.prompts import Prompt
 from vjax.prompts.chat import Chat
 from vjax.prompts.media import Native, Squares
@@ -24,6 +24,7 @@ QWEN = (
 NOT_GIVEN = ("mm_token_type_ids", "image_sizes_videos")  # what ids and pixels tell as well
 LLAMA3 = ("<|im_start|>", "<|im_end|>", "<|image_pad|>", "<|video_pad|>")
 ONEVISION = ("<|im_start|>", "<|im_end|>", "<image>", "<video>")
+INTERN = ("<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>", "<video>")
 SMOL = (
     "<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<global-img>", "<image>",
     *(f"<row_{a}_col_{b}>" for a in (1, 2, 3) for b in (1, 2, 3)),
@@ -81,6 +82,16 @@ ONEVISION_TEMPLATE = (
     "{{ '<|im_end|>' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+INTERN_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}"
+    "{% if message.content is string %}{{ message.content }}{% else %}"
+    "{% for part in message.content %}"
+    "{% if part.type == 'image' %}{{ '<IMG_CONTEXT>\n' }}"
+    "{% elif part.type == 'video' %}{{ '<video>\n' }}"
+    "{% elif part.type == 'text' %}{{ part.text }}{% endif %}"
+    "{% endfor %}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 # without `video`, for which the processor takes a template of its own
 SMOL_TEMPLATE = (
@@ -332,6 +343,41 @@ class NextVideo(Qwen):
         self.save(folder)
 
 
+class Intern(Qwen):
+    name = "internvl"
+
+    def __init__(self, folder):
+        tokenizer = small_tokenizer(INTERN)
+        image = tokenizer.token_to_id("<IMG_CONTEXT>")
+        config = transformers.InternVLConfig(
+            vision_config=dict(
+                hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+                image_size=56, patch_size=14, attention_bias=True,
+            ),
+            text_config=dict(
+                model_type="qwen2", hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                num_key_value_heads=1, intermediate_size=64, vocab_size=300,
+                eos_token_id=tokenizer.token_to_id("<|im_end|>"),
+            ),
+            image_token_id=image,
+        )  # fmt: skip
+        sizes = dict(
+            size={"height": 56, "width": 56}, image_mean=internvl.MEAN, image_std=internvl.STD
+        )
+        names = ("start_image_token", "end_image_token", "context_image_token", "video_token")
+        self.processor = transformers.InternVLProcessor(
+            image_processor=transformers.GotOcr2ImageProcessor(max_patches=6, **sizes),
+            video_processor=transformers.InternVLVideoProcessor(**sizes),
+            tokenizer=transformers.PreTrainedTokenizerFast(
+                tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>",
+                extra_special_tokens=dict(zip(names, INTERN[2:], strict=True)),
+            ),
+            chat_template=INTERN_TEMPLATE, image_seq_length=4,
+        )  # fmt: skip
+        self.config, self.options = config, {}
+        self.save(folder)
+
+
 def fast(tokenizer, special, end="<|im_end|>", **names):
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=end, pad_token=end,
@@ -378,7 +424,7 @@ TILED = (OneVision, NextVideo)
 
 @pytest.fixture(
     scope="module",
-    params=[*QWENS, Llama3, *TILED, VideoLlava, Smol],
+    params=[*QWENS, Llama3, *TILED, VideoLlava, Smol, Intern],
     ids=lambda family: family.name,
 )
 def family(request, tmp_path_factory):

@@ -6,6 +6,7 @@ import types
 from vjax.families import (
     causal,
     dual,
+    internvl,
     llava,
     llava_next_video,
     llava_onevision,
@@ -22,6 +23,7 @@ from vjax.families.fields import read_json
 from vjax.families.spec import ModelSpec, Release
 
 FAMILIES: dict[str, types.ModuleType] = {
+    "internvl": internvl,
     "llava": llava,
     "llava_next_video": llava_next_video,
     "llava_onevision": llava_onevision,

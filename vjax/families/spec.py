@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+VIDEO_SPEC = "video_spec.json"  # the file that a checkpoint folder has a VideoSpec in
 NO_TOKEN = -1  # the id of a special token that a tokenizer does not have
 
 
@@ -35,6 +36,9 @@ class TowerSpec:
       pre_norm, post_norm: a LayerNorm before the first block; after the last.
       norm: `layer` or `rms`, of the blocks.
       gated: the feed-forward is SwiGLU's, `act` of one half times another.
+      qkv_bias: of queries, keys and values; qk_norm: queries and keys, all heads of one together,
+        pass an RMSNorm; layer_scale: what a block adds is scaled, each channel by a learned number
+        (arXiv 2103.17239, equation 3). InternViT has these (arXiv 2312.14238).
       window: side in patches of the squares that an image is cut into, from its upper left corner,
         patches of one seeing nothing of another (arXiv 2502.13923, section 2.1.1); 0 = none.
       full_layers: blocks, counted from 0, in which patches see the whole image all the same.
@@ -67,6 +71,9 @@ class TowerSpec:
     post_norm: bool = False
     norm: str = "layer"
     gated: bool = False
+    qkv_bias: bool = True
+    qk_norm: bool = False
+    layer_scale: bool = False
     window: int = 0
     full_layers: tuple[int, ...] = ()
     taps: tuple[int, ...] = ()
@@ -150,7 +157,8 @@ class RopeScaling:
     """Slower rotary frequencies for longer contexts (transformers' `rope_parameters`).
 
     `linear` divides all of them by `factor`; `llama3` those whose wavelength is beyond
-    `original_length / low`, and blends down to `original_length / high`. Two names are not known to
+    `original_length / low`, and blends down to `original_length / high`; `dynamic` those of rows
+    longer than `original_length`, which are not computed here. Two names are not known to
     transformers, and files that it opens hold what they come to: `position_interpolation` (arXiv
     2306.15595) is `linear`, and `theta_scale` multiplies the base by `factor ** alpha` (LWM, arXiv
     2402.08268), so that channel pair i of H / 2 slows by factor ** (2 i alpha / H), the first not
@@ -211,9 +219,9 @@ class ModelSpec:
       pictures: how its own processor cuts images and videos (the module of that name in
         prompts/processors) and its reference class takes them (in interop/arguments): `squares` of
         the tower's size, which only the latter knows; `middles`, those cut from the middle; `tiles`
-        of it; `split`, squares that the text names; `grids` of patches; those, `pruned` in videos;
-        `timed_grids`, a run of them for each time of a video; `clips`, which the projector sees
-        whole.
+        of it; `split`, squares that the text names, or `crops` in one; `grids` of patches; those,
+        `pruned` in videos; `timed_grids`, a run of them for each time of a video; `clips`, which
+        the projector sees whole.
       template_ends: its chat template writes the end of an answer; where it does not, as Vicuna's,
         that is `end_token_id`.
       plain_content: its chat template takes what a message holds as one text, pictures being texts.

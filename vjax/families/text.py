@@ -46,6 +46,7 @@ FIELDS = (
 )  # fmt: skip
 SCALINGS = {
     "linear": ("factor",),
+    "dynamic": ("factor", "original_length"),
     "llama3": ("factor", "low", "high", "original_length"),
     "position_interpolation": ("factor",),
     "theta_scale": ("factor", "alpha"),
@@ -178,6 +179,8 @@ def _rope(config: Mapping, where: str) -> tuple[float, RopeScaling | None, tuple
     scaling = None
     if kind in SCALINGS:
         rope = {"alpha": 1.0} | rope
+        if kind == "dynamic":
+            rope[SCALING_KEYS["original_length"]] = config["max_position_embeddings"]
         scaling = RopeScaling(kind, **{name: rope[SCALING_KEYS[name]] for name in SCALINGS[kind]})
     sections, interleaved = rope.get("mrope_section", ()), rope.get("mrope_interleaved", False)
     return float(rope["rope_theta"]), scaling, tuple(sections), bool(interleaved)
@@ -200,7 +203,7 @@ def decoder_config(spec: DecoderSpec) -> dict:
 
     Of `theta_scale` and `position_interpolation` it holds what they come to.
     """
-    spec = plain_rope(spec)
+    spec, longest = plain_rope(spec), {}
     rope: dict = {"rope_type": "default", "rope_theta": spec.rope_theta}
     if spec.mrope:
         rope |= {"mrope_section": list(spec.mrope)}
@@ -212,6 +215,8 @@ def decoder_config(spec: DecoderSpec) -> dict:
             for name in SCALINGS[spec.rope_scaling.kind]
         }
         rope |= {"rope_type": spec.rope_scaling.kind} | values
+    if spec.rope_scaling is not None and spec.rope_scaling.kind == "dynamic":
+        longest = {"max_position_embeddings": rope.pop(SCALING_KEYS["original_length"])}
     config = {
         "model_type": spec.model_type,
         "hidden_size": spec.width,
@@ -226,6 +231,7 @@ def decoder_config(spec: DecoderSpec) -> dict:
         "rms_norm_eps": spec.norm_eps,
         "tie_word_embeddings": spec.tied,
     }
+    config |= longest
     kind = KINDS[spec.model_type]
     for name, value, fixed in (
         ("qkv_bias", spec.qkv_bias, kind.qkv_bias),

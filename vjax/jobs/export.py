@@ -145,6 +145,7 @@ def _resized(settings: dict, loaded: _model.Loaded) -> dict:
         "num_image_tokens": vision.patches,
         "max_image_size": {"longest_edge": side},
         "image_seq_len": loaded.spec.frame_side**2,
+        "image_seq_length": loaded.spec.frame_side**2,
     }
     if set(settings.get("size") or ()) == {"shortest_edge"}:
         ours["size"] = {"shortest_edge": side}

@@ -181,7 +181,7 @@ def rope_frequencies(spec: DecoderSpec) -> Float[np.ndarray, " F"]:
     half = np.arange(0, spec.head_dim, 2, dtype=np.float32) / np.float32(spec.head_dim)
     freq = (1.0 / np.float32(spec.rope_theta) ** half).astype(np.float32)
     scaling = spec.rope_scaling
-    if scaling is None:
+    if scaling is None or scaling.kind == "dynamic":
         return freq
     if scaling.kind == "linear":
         return freq / np.float32(scaling.factor)
@@ -200,6 +200,12 @@ def rope_table(
     `spec.mrope` deals it to (Qwen2VLRotaryEmbedding, or, in turns, Qwen3VLTextRotaryEmbedding). A
     text position is three equal numbers.
     """
+    scaling = spec.rope_scaling
+    if scaling and scaling.kind == "dynamic" and positions.shape[1] > scaling.original_length:
+        raise ValueError(
+            f"rows of {positions.shape[1]} tokens: dynamic rotary positions are computed up to "
+            f"{scaling.original_length}"
+        )
     freq = jnp.asarray(rope_frequencies(spec))
     if positions.ndim == 3:
         axis = np.repeat(np.arange(3), spec.mrope)

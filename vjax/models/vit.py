@@ -19,6 +19,7 @@ from vjax.models.layers import (
     Dense,
     GatedMlp,
     LayerNorm,
+    RMSNorm,
     apply_rope,
     axial_rope_table,
     layer_keys,
@@ -26,6 +27,8 @@ from vjax.models.layers import (
 )
 from vjax.models.tables import antialiased, grid_sizes, resampled
 from vjax.models.windows import attend_in_windows, window_ids
+
+QK_EPS = 1e-6  # of InternVLVisionRMSNorm, whatever the other norms have
 
 
 class Attention(nnx.Module):
@@ -35,8 +38,11 @@ class Attention(nnx.Module):
         self.heads, self.fused = spec.heads, spec.fused_qkv
         D = spec.width
         for name, out in {"qkv": 3 * D}.items() if self.fused else dict.fromkeys("qkv", D).items():
-            layer = Dense(D, out, ("embed", "heads"), bias=True, stack=stack, rngs=rngs)
+            layer = Dense(D, out, ("embed", "heads"), bias=spec.qkv_bias, stack=stack, rngs=rngs)
             setattr(self, name, layer)
+        self.q_norm = self.k_norm = nnx.data(None)
+        if spec.qk_norm:
+            self.q_norm, self.k_norm = (RMSNorm(D, QK_EPS, stack=stack) for _ in range(2))
         self.o = Dense(D, D, ("heads", "embed"), bias=True, stack=stack, rngs=rngs)
 
     def __call__(
@@ -47,6 +53,8 @@ class Attention(nnx.Module):
             qkv = jnp.split(self.qkv(x, key), 3, axis=-1)
         else:
             qkv = self.q(x, key), self.k(x, key), self.v(x, key)
+        if self.q_norm is not None:
+            qkv = self.q_norm(qkv[0]), self.k_norm(qkv[1]), qkv[2]
         q, k, v = (rearrange(m, "v p (n h) -> v p n h", n=self.heads) for m in qkv)
         if rope is not None:
             q, k = apply_rope(q, rope), apply_rope(k, rope)
@@ -80,12 +88,22 @@ class Block(nnx.Module):
             )
         else:
             self.mlp = Mlp(spec, stack=stack, rngs=rngs)
+        self.scale1 = self.scale2 = nnx.data(None)
+        if spec.layer_scale:
+            axes = ("layers",) * len(stack) + ("norm",)
+            self.scale1, self.scale2 = (
+                nnx.Param(jnp.full((*stack, spec.width), 0.1), axes=axes) for _ in range(2)
+            )
 
     def __call__(
         self, x: Float[Array, "V P D"], rope, key: Array | None, attend: Callable
     ) -> Float[Array, "V P D"]:
-        x = x + self.attn(self.norm1(x), rope, key, attend)
-        return x + self.mlp(self.norm2(x), key)
+        x = x + _scaled(self.attn(self.norm1(x), rope, key, attend), self.scale1)
+        return x + _scaled(self.mlp(self.norm2(x), key), self.scale2)
+
+
+def _scaled(x: Float[Array, "V P D"], by: nnx.Param | None) -> Float[Array, "V P D"]:
+    return x if by is None else x * by[...].astype(x.dtype)
 
 
 def patch_grid(rows: int, columns: int, merge: int) -> Int[np.ndarray, "P 2"]:

@@ -13,7 +13,7 @@ def take(spec: ModelSpec, ids: np.ndarray, mask: np.ndarray, given: dict) -> dic
     """Positions are 0, 1, 2, ... over the whole row, padding counted."""
     side = spec.vision.image_size
     pixels = given.pop("pixel_values", np.zeros((0, 3, side, side)))
-    index = slots(ids, {spec.image_token_id: len(pixels) * spec.vision.patches})
+    index = slots(ids, {spec.image_token_id: len(pixels) * spec.frame_side**2})
     images = rearrange(pixels, "v c h w -> v h w c").astype(np.float32)
     # a model without images still has one in its buffer
     images = images if len(images) else np.zeros((1, side, side, 3), np.float32)
