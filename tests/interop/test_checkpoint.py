@@ -75,18 +75,24 @@ def test_a_family_with_a_processor_of_its_own_lays_pictures_as_it_does(tmp_path)
     assert got.tokens.tolist() == want.tolist()
 
 
-def test_logits_of_a_conversation_are_those_of_processor_and_class(tmp_path):
+@pytest.mark.parametrize(
+    ("make", "of", "name"),
+    [("Qwen", "Qwen2VL", "two videos"), ("Smol", "SmolVLM", "a long image"),
+     ("Intern", "InternVL", "two videos")],
+)  # fmt: skip
+def test_logits_of_a_conversation_are_those_of_processor_and_class(make, of, name, tmp_path):
     transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
-    from tests.prompts.test_reference_chat import CONVERSATIONS, Qwen, theirs
+    from tests.prompts import test_reference_chat as chats
 
-    family = Qwen(tmp_path)
-    model = transformers.Qwen2VLForConditionalGeneration(family.config).eval()
+    family = getattr(chats, make)(tmp_path)
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{of}ForConditionalGeneration")(family.config).eval()
     model.save_pretrained(tmp_path)
-    given = theirs(family, "two videos", with_answer=False)
+    given = chats.theirs(family, name, with_answer=False)
     with torch.no_grad():
-        want = model(**{name: torch.from_numpy(np.asarray(x)) for name, x in given.items()}).logits
+        want = model(**{name: torch.from_numpy(x) for name, x in given.items()}).logits
     opened = vjax.load(tmp_path)
-    ((parts, shown),) = CONVERSATIONS["two videos"]
+    ((parts, shown),) = chats.CONVERSATIONS[name]
     got = vjax.interop.reference_logits(
         opened.model, **opened.chat.arguments(Prompt(parts, shown, ""))
     )
