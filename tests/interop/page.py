@@ -77,6 +77,11 @@ def write(path: str):
         "|---|---|",
         *(f"| {name} | {count:,} |" for name, count in COUNTED.items()),
         "",
+        "Positions after a video that lasts longer than it is wide are not those of Qwen's own "
+        "code (rule `qwen`: jobs) in transformers since 5.3 (`hf5`: `vjax.load`), for Qwen2-VL "
+        "and Qwen2.5-VL; and around the blocks of a video of Qwen3-VL transformers 5 keeps the "
+        "marks of its template. Folders that jobs export name the rule in video_spec.json.",
+        "",
         "Presets of `experiments/sf2t.py` and `experiments/sft.py`:",
         "",
         "| preset | checkpoint | side of frames in pixels |",

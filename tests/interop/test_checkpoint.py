@@ -75,26 +75,35 @@ def test_a_family_with_a_processor_of_its_own_lays_pictures_as_it_does(tmp_path)
     assert got.tokens.tolist() == want.tolist()
 
 
-@pytest.mark.parametrize(
-    ("make", "of", "name"),
-    [("Qwen", "Qwen2VL", "two videos"), ("Smol", "SmolVLM", "a long image"),
-     ("Intern", "InternVL", "two videos")],
-)  # fmt: skip
-def test_logits_of_a_conversation_are_those_of_processor_and_class(make, of, name, tmp_path):
+@pytest.mark.parametrize("name", ["Qwen", "Qwen25", "Qwen3", "Smol", "Intern"])
+def test_logits_of_a_conversation_are_those_of_processor_and_class(tmp_path, name):
     transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
-    from tests.prompts import test_reference_chat as chats
+    from tests.prompts import test_reference_chat as chat
 
-    family = getattr(chats, make)(tmp_path)
-    torch.manual_seed(0)
-    model = getattr(transformers, f"{of}ForConditionalGeneration")(family.config).eval()
+    family = getattr(chat, name)(tmp_path)
+    asked = "a video with times"
+    made = getattr(transformers, f"{family.classes}ForConditionalGeneration")
+    model = made(family.config).eval()
     model.save_pretrained(tmp_path)
-    given = chats.theirs(family, name, with_answer=False)
+    given = chat.theirs(family, asked, with_answer=False)
     with torch.no_grad():
-        want = model(**{name: torch.from_numpy(x) for name, x in given.items()}).logits
+        want = model(**{name: torch.from_numpy(np.asarray(x)) for name, x in given.items()}).logits
     opened = vjax.load(tmp_path)
-    ((parts, shown),) = chats.CONVERSATIONS[name]
-    got = vjax.interop.reference_logits(
-        opened.model, **opened.chat.arguments(Prompt(parts, shown, ""))
-    )
+    got = vjax.interop.reference_logits(opened.model, **opened.chat.arguments(chat.turns_of(asked)))
     # pixels may differ by a step of 255
     np.testing.assert_allclose(got, want.numpy(), atol=0.01 * np.abs(want.numpy()).max())
+
+
+def test_the_position_rule_is_the_one_that_was_saved(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    from tests.prompts.test_reference_chat import Qwen
+
+    family, saved = Qwen(tmp_path), tmp_path / "video_spec.json"
+    transformers.Qwen2VLForConditionalGeneration(family.config).save_pretrained(tmp_path)
+    assert vjax.load(tmp_path).chat.position_rule == "hf5"
+    saved.write_text(json.dumps({"position_rule": "qwen"}))
+    assert vjax.load(tmp_path).chat.position_rule == "qwen"
+    assert vjax.load(tmp_path, position_rule="hf5").chat.position_rule == "hf5"
+    saved.write_text(json.dumps({"position_rule": "hf6"}))
+    with pytest.raises(ValueError, match="position rule 'hf6' is not known; known: qwen, hf5"):
+        vjax.load(tmp_path)

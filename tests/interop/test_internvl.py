@@ -219,3 +219,6 @@ def test_squares_that_do_not_fit_their_tokens(one):
     ids = np.where(arrays["input_ids"] == IMAGE, 5, arrays["input_ids"])
     with pytest.raises(ValueError, match="0 tokens of id 63 for 4 vision tokens"):
         reference_logits(one[1], **arrays | {"input_ids": ids})
+    arrays["pixel_values"] = arrays["pixel_values"][..., :28]
+    with pytest.raises(ValueError, match="pictures of 30 x 28 pixels, the tower takes 30"):
+        reference_logits(one[1], **arrays)

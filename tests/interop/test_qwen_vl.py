@@ -17,7 +17,7 @@ from tests.interop.theirs import (
     padded,
     randomised,
 )
-from vjax.families import family_of, read_spec
+from vjax.families import family_of, read_spec, spec_of
 from vjax.interop import load_model, reference_logits, save_model
 from vjax.prompts.positions import mrope_positions
 
@@ -260,6 +260,35 @@ def test_positions_by_rule_hf5_are_those_of_transformers(pair, rows):
         **{name: torch.from_numpy(value) for name, value in given.items()},
     )  # fmt: skip
     np.testing.assert_array_equal(got.T, want[:, 0])
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl"], indirect=True)
+def test_language_keys_in_both_places(pair):
+    """As transformers 4.5x saves folders that were published with them at the top."""
+    config = json.loads((pair[2] / "config.json").read_text())
+    twice = config | {"hidden_size": 32, "rope_scaling": {"type": "mrope"}}
+    assert spec_of(twice) == pair[1].spec
+    with pytest.raises(ValueError, match="hidden_size is 64 there, 32 in text_config"):
+        spec_of(config | {"hidden_size": 64})
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "message"),
+    [
+        ("qwen2_vl", {"hidden_size": 48}, "vision_config.hidden_size is 48, the decoder is 32"),
+        ("qwen2_5_vl", {"window_size": 4}, "window_size is 4 pixels, less than a block of 8"),
+        ("qwen2_5_vl", {"out_hidden_size": 8}, "out_hidden_size is 8, the decoder is 32 wide"),
+        ("qwen2_5_vl", {"num_position_embeddings": 9}, "num_position_embeddings=9 is a field that"),
+        ("qwen3_vl", {"num_position_embeddings": 24}, "num_position_embeddings is 24, no square"),
+        ("qwen3_vl", {"deepstack_visual_indexes": [2, 0]}, r"\[2, 0\]: rising numbers of the"),
+        ("qwen3_vl", {"deepstack_visual_indexes": [3]}, "of the tower's 3 layers, at most as many"),
+    ],
+    indirect=["family"],
+)
+def test_towers_that_are_not_read(pair, change, message):
+    config = json.loads((pair[2] / "config.json").read_text())
+    with pytest.raises(ValueError, match=message):
+        spec_of(config | {"vision_config": config["vision_config"] | change})
 
 
 def test_pixels_that_do_not_fit(pair):

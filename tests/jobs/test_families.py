@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import vjax
 from tests.interop.theirs import agree, logits
 from tests.prompts.test_reference_chat import (
     Intern,
@@ -191,6 +192,14 @@ def test_the_merged_folder_has_the_processor_that_it_came_with(released, exporte
         processor.tokenizer("Yes").input_ids
         == transformers.AutoProcessor.from_pretrained(released[1]).tokenizer("Yes").input_ids
     )
+
+
+def test_exported_folders_are_prompted_as_they_were_trained(tuned, exported, asked):
+    """The rule of positions is saved, and what opens the folder takes it."""
+    opened, chat = vjax.load(exported / "model"), asked[0].chat
+    saved = json.loads((exported / "model" / "video_spec.json").read_text())["position_rule"]
+    assert saved == ("qwen" if opened.spec.text.mrope else "plain")
+    assert opened.chat.position_rule == chat.position_rule == saved
 
 
 def test_the_orbax_folder_opens_here(exported, asked):

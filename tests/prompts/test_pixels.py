@@ -1,12 +1,15 @@
 """Pixels against transformers' processors, from the same frames."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from einops import rearrange
 
-from vjax.families.spec import TowerSpec
+from tests.models import tiny
+from vjax.families.spec import HALF, TowerSpec
+from vjax.prompts.processors import timed_grids
 from vjax.prompts.processors.grids import GridPixels
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -30,11 +33,11 @@ def processor(kind):
     return getattr(transformers, f"Qwen2VL{kind}Processor")(size=ROOM)
 
 
-def difference(ours, theirs):
+def difference(ours, theirs, patch=14, std=STD):
     """In steps of 1 / 255 before normalisation."""
-    pixels = rearrange(theirs, "n (c f y x) -> n (f y x) c", c=3, f=2, y=14)
-    mine = rearrange(ours, "n (f y x c) -> n (f y x) c", c=3, f=2, y=14)
-    return np.abs((pixels - mine) * np.float32(STD) * 255)
+    pixels = rearrange(theirs, "n (c f y x) -> n (f y x) c", c=3, f=2, y=patch)
+    mine = rearrange(ours, "n (f y x c) -> n (f y x) c", c=3, f=2, y=patch)
+    return np.abs((pixels - mine) * np.float32(std) * 255)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -48,6 +51,24 @@ def test_videos_are_those_of_transformers(size, tmp_path):
     # torchvision gives a frame other bytes in a batch than alone: one step, in 1 of 50,000 numbers
     steps = difference(got, np.asarray(want["pixel_values_videos"]))
     assert steps.max() <= 2.01 and (steps > 1.01).mean() < 1e-4
+
+
+@pytest.mark.parametrize("count", [4, 5])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_videos_whose_frames_share_their_room(size, count, tmp_path):
+    """Qwen3-VL's, of as many pixels together as the others have in a frame."""
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torchvision")
+    vision = dataclasses.replace(SPEC, patch_size=16, mean=HALF, std=HALF)
+    spec = dataclasses.replace(tiny.SPEC, vision=vision)
+    frames = clip(count, *size)
+    theirs = transformers.Qwen3VLVideoProcessor(size=ROOM)
+    theirs.save_pretrained(tmp_path)
+    want = theirs(videos=[frames.transpose(0, 3, 1, 2)], do_sample_frames=False)
+    got, grid = timed_grids.from_folder(tmp_path, spec, video=True)(frames)
+    assert [list(grid)] == want["video_grid_thw"].tolist()
+    steps = difference(got, np.asarray(want["pixel_values_videos"]), 16, HALF)
+    assert steps.max() <= 2.01 and (steps > 1.01).mean() < 1e-3
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

@@ -281,7 +281,7 @@ class OneVision(Qwen):
 
 
 class Smol(Qwen):
-    name = "smolvlm"
+    name, classes = "smolvlm", "SmolVLM"
 
     def __init__(self, folder):
         tokenizer = small_tokenizer(SMOL)
@@ -344,7 +344,7 @@ class NextVideo(Qwen):
 
 
 class Intern(Qwen):
-    name = "internvl"
+    name, classes = "internvl", "InternVL"
 
     def __init__(self, folder):
         tokenizer = small_tokenizer(INTERN)

@@ -17,6 +17,7 @@ from tests.train.tiny_step import flat, jit
 from vjax.data import device
 from vjax.data.collate import Shape, collate
 from vjax.data.order import Zigzag
+from vjax.families.spec import ProjectorSpec
 from vjax.models import lora
 from vjax.prompts import tokenizer
 from vjax.prompts.chat import Chat
@@ -27,10 +28,20 @@ from vjax.train.step import TrainState, make_step
 pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
 
 TEXT = dataclasses.replace(made_up.SPEC.text, heads=4, kv_heads=2, head_dim=8, ffn=64)
+MROPE = dataclasses.replace(TEXT, mrope=(1, 1, 2))
 SPECS = {
     "one position": dataclasses.replace(made_up.SPEC, text=TEXT),
-    "M-RoPE": dataclasses.replace(made_up.SPEC, text=dataclasses.replace(TEXT, mrope=(1, 1, 2))),
-}
+    "M-RoPE": dataclasses.replace(made_up.SPEC, text=MROPE),
+    "windows and taps": dataclasses.replace(
+        made_up.SPEC,
+        vision=dataclasses.replace(
+            made_up.SPEC.vision, patch_size=4, merge=2, position="rope2d", window=2, taps=(0,),
+            full_layers=(1,), table_side=3,
+        ),
+        projector=ProjectorSpec(kind="deepstack", merge=2, norm=True),
+        text=MROPE,
+    ),
+}  # fmt: skip
 # data, fsdp, context, tensor
 FEW = [(8, 1, 1, 1), (1, 8, 1, 1), (1, 1, 8, 1), (1, 1, 1, 8), (2, 2, 1, 2), (1, 4, 2, 1),
        (2, 1, 4, 1)]  # fmt: skip
@@ -86,9 +97,10 @@ def test_a_mesh_gives_what_one_device_gives(alone, shape):
     check_same(alone, "one position", shape)
 
 
+@pytest.mark.parametrize("name", ["M-RoPE", "windows and taps"])
 @pytest.mark.parametrize("shape", [(2, 2, 1, 2), (1, 1, 8, 1)])
-def test_with_three_positions_too(alone, shape):
-    check_same(alone, "M-RoPE", shape)
+def test_with_three_positions_too(alone, name, shape):
+    check_same(alone, name, shape)
 
 
 @pytest.mark.slow

@@ -94,9 +94,15 @@ def read(
     """
     vision = config["vision_config"]
     nested = "text_config" in config
-    check_known(config, TOP if nested else (*TOP, *TEXT_KEYS))
+    check_known(config, (*TOP, *TEXT_KEYS))
     check_known(vision, (*VISION, *fields), "vision_config.")
     text = config["text_config"] if nested else {k: config[k] for k in TEXT_KEYS if k in config}
+    for name in TEXT_KEYS:  # some releases of transformers 4 saved them in both places
+        twice = config.get(name, text.get(name)), text.get(name)
+        if nested and isinstance(twice[0], int | float) and twice[0] != twice[1] is not None:
+            raise ValueError(
+                f"config.json: {name} is {twice[0]} there, {twice[1]} in text_config: which holds?"
+            )
     text = {**decoder, **text, "model_type": decoder["model_type"]}
     tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
     language = decoder_spec(text, tied=bool(tied), where="text_config." if nested else "")

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+VIDEO_SPEC = "video_spec.json"  # the file that a checkpoint folder has a VideoSpec in
 NO_TOKEN = -1  # the id of a special token that a tokenizer does not have
 
 

@@ -11,7 +11,7 @@ from vjax.config import cache_root
 from vjax.console import UserError
 from vjax.families import read_spec
 from vjax.families.fields import read_json
-from vjax.families.spec import ModelSpec
+from vjax.families.spec import VIDEO_SPEC, ModelSpec
 from vjax.interop import gguf
 from vjax.interop.load import load_weights
 from vjax.models.video_llm import VideoLLM
@@ -42,7 +42,11 @@ class Checkpoint:
 
 
 def load(
-    path: str | Path, *, dtype=jnp.float32, mesh: Mesh | None = None, position_rule: str = "hf5"
+    path: str | Path,
+    *,
+    dtype=jnp.float32,
+    mesh: Mesh | None = None,
+    position_rule: str | None = None,
 ) -> Checkpoint:
     """Opens a checkpoint folder, a GGUF file or a preset that vjax ships (`vjax-tiny`).
 
@@ -50,7 +54,8 @@ def load(
       path: a folder with config.json and safetensors, e.g. what transformers' `save_pretrained`
         wrote for a Qwen2VLForConditionalGeneration; or `FILE.gguf`; or a preset's name.
       dtype, mesh: see `vjax.interop.load_weights`.
-      position_rule: of M-RoPE, for what `chat` encodes; see `vjax.prompts.positions`.
+      position_rule: of M-RoPE, for what `chat` encodes; see `vjax.prompts.positions`. If None, that
+        which the folder's video_spec.json names, as folders that jobs exported do, or else `hf5`.
 
     Raises:
       UserError: nothing is there, or the weights do not fit the config (see `load_weights`).
@@ -74,6 +79,9 @@ def load(
         )
     native = spec.vision is None or spec.pictures != "squares"
     media = Native.from_folder(folder, spec) if native else Squares.of(spec)
+    if position_rule is None:
+        saved = read_json(folder / VIDEO_SPEC) if (folder / VIDEO_SPEC).exists() else {}
+        position_rule = saved.get("position_rule", "hf5")
     try:
         chat = Chat.from_folder(folder, spec, media, position_rule=position_rule)
     except FileNotFoundError:

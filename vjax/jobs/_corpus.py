@@ -12,6 +12,7 @@ from vjax.config import Config, cache_root
 from vjax.console import UserError, progress, say
 from vjax.data.labelled import Record
 from vjax.data.sources import is_labelled, open_labelled
+from vjax.families.spec import VIDEO_SPEC
 from vjax.packages import Unavailable
 from vjax.video import clips as sample_clips
 from vjax.video.errors import VideoError
@@ -23,7 +24,6 @@ from vjax.video.store import ClipStore, Drop
 from vjax.video.world import corpus as world
 from vjax.video.world.scene import Scene
 
-VIDEO_SPEC = "video_spec.json"
 SHIPPED = ("", "random", "smollm2")  # model.path of what is shown the frames of vjax-tiny
 HELDOUT_SHARE = 0.25  # of the source clips in a user's folder
 SHOWN = 10  # bad files in a message

@@ -15,11 +15,11 @@ from vjax.checkpoints import Checkpoints, CheckpointSet
 from vjax.config import Config, cache_root
 from vjax.console import UserError, table
 from vjax.families import read_spec
-from vjax.families.spec import ModelSpec, VideoSpec
+from vjax.families.spec import VIDEO_SPEC, ModelSpec, VideoSpec
 from vjax.interop import load_weights
 from vjax.interop.checkpoint import PRESETS
 from vjax.jobs import _smollm2
-from vjax.jobs._corpus import VIDEO_SPEC, resize_of
+from vjax.jobs._corpus import resize_of
 from vjax.models import lora
 from vjax.models.lora import split_trainable
 from vjax.models.resize import resize_positions, resized_spec

@@ -20,7 +20,7 @@ from vjax.families.spec import NO_TOKEN, ModelSpec
 from vjax.prompts import tokenizer as tokenizer_lib
 from vjax.prompts.media import Media, Squares
 from vjax.prompts.pixels import Laid, Picture
-from vjax.prompts.positions import IMAGE, TEXT, VIDEO, mrope_positions
+from vjax.prompts.positions import IMAGE, TEXT, VIDEO, check_rule, mrope_positions
 from vjax.prompts.prompt import Prompt
 
 BARE, NEWLINE = -1, -2  # in Encoded.vision: text, and the model's newline
@@ -83,6 +83,8 @@ class Chat:
             raise ValueError(f"the chat template, line {error.lineno}: {error}") from None
         self.names = names or {}
         self.position_rule = position_rule
+        if spec.text.mrope:
+            check_rule(position_rule)
         self.placeholders = {kind.token for kind in media.kinds.values()}
         self.special = [
             t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special

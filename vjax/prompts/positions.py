@@ -19,8 +19,9 @@ def mrope_positions(
     """Time, height and width of every token of one row, int32 [T, 3].
 
     Text counts on in all three. A run of image or video tokens is a grid: its time, row and column
-    from where it starts (arXiv 2409.12191, section 2.1), time in whole steps, rounded down
-    (absolute time: arXiv 2502.13923, section 2.1.2). What follows it starts, by rule `qwen` (Qwen's
+    from where it starts (arXiv 2409.12191, section 2.1), time in steps, rounded down (absolute
+    time: arXiv 2502.13923, section 2.1.2; transformers 4 rounded seconds down beforehand, which no
+    rule here does). What follows it starts, by rule `qwen` (Qwen's
     own code, transformers up to 5.2), after the largest number of the grid on any axis; by `hf5`
     (transformers 5.3 and later), after the larger of rows and columns, however long it lasts. The
     rules agree where time is not the longest axis.
@@ -34,8 +35,7 @@ def mrope_positions(
     Raises:
       ValueError: an unknown rule, or grids that do not fit the runs.
     """
-    if rule not in RULES:
-        raise ValueError(f"position rule {rule!r} is not known; known: {', '.join(RULES)}")
+    check_rule(rule)
     types = np.asarray(types)
     bounds = [0, *(np.flatnonzero(np.diff(types)) + 1), len(types)] if len(types) else [0]
     left = list(zip(grids, steps or [1.0] * len(grids), strict=True))
@@ -64,3 +64,9 @@ def mrope_positions(
     if left:
         raise ValueError(f"{len(left)} of {len(grids)} grids have no vision tokens")
     return np.concatenate(parts).astype(np.int32)
+
+
+def check_rule(rule: str):
+    """Raises ValueError where there is no such rule."""
+    if rule not in RULES:
+        raise ValueError(f"position rule {rule!r} is not known; known: {', '.join(RULES)}")
