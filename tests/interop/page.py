@@ -20,6 +20,8 @@ CLASSES = {
     "internvl": "InternVLForConditionalGeneration",
     "llava_next_video": "LlavaNextVideoForConditionalGeneration",
     "video_llava": "VideoLlavaForConditionalGeneration",
+    "videollama2_mistral": "CLIPVisionModel, MistralForCausalLM, the connector in torch",
+    "videollama2_qwen2": "SiglipVisionModel, Qwen2ForCausalLM, the connector in torch",
     "llava": "LlavaForConditionalGeneration (the layout of vjax-tiny)",
     "clip": "CLIPModel",
     "siglip": "SiglipModel (SigLIP 2 of a fixed size too)",
