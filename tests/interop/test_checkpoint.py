@@ -75,7 +75,7 @@ def test_a_family_with_a_processor_of_its_own_lays_pictures_as_it_does(tmp_path)
     assert got.tokens.tolist() == want.tolist()
 
 
-@pytest.mark.parametrize("name", ["Qwen", "Qwen25", "Qwen3"])
+@pytest.mark.parametrize("name", ["Qwen", "Qwen25", "Qwen3", "Smol", "Intern"])
 def test_logits_of_a_conversation_are_those_of_processor_and_class(tmp_path, name):
     transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
     from tests.prompts import test_reference_chat as chat

@@ -1,9 +1,12 @@
 """Released sizes, built without memory: as many parameters as transformers' class has."""
 
+import importlib
+
 import numpy as np
 import pytest
 
-from vjax.families import family_of, spec_of
+from vjax.families import family_of, spec_of, videollama2
+from vjax.families.dual import DualSpec
 from vjax.interop.variables import abstract, by_path
 
 QWEN_VISION = {"depth": 32, "embed_dim": 1280, "num_heads": 16, "mlp_ratio": 4}
@@ -121,6 +124,34 @@ def llava_next_video(kind, *sizes):
     }  # fmt: skip
 
 
+def tower(width, layers, heads, ffn, patch=None, **more):
+    sizes = {
+        "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads,
+        "intermediate_size": ffn, **more,
+    }  # fmt: skip
+    return sizes | ({"patch_size": patch} if patch else {})
+
+
+def dual(kind, more=None, vision=None, text=None):
+    """Sizes that are not given are those of the class."""
+    return {
+        "model_type": kind, "vision_config": vision or {}, "text_config": text or {},
+        **(more or {}),
+    }  # fmt: skip
+
+
+def videollama2_(kind, connector, tower, *sizes):
+    """`kind`: of the decoder."""
+    vision = videollama2.TOWERS[tower]
+    if kind == "qwen2" and "siglip" in tower:
+        vision = vision | {"vision_use_head": False}
+    return text(
+        *sizes, model_type=f"videollama2_{kind}", tie_word_embeddings=False, vision_config=vision,
+        mm_projector_type=connector, mm_vision_tower=tower, mm_hidden_size=vision["hidden_size"],
+        mm_vision_select_layer=-2, mm_vision_select_feature="patch", video_token_id=0,
+    )  # fmt: skip
+
+
 def plain(kind, tied, *sizes, **more):
     return text(*sizes, model_type=kind, tie_word_embeddings=tied, **more)
 
@@ -159,6 +190,54 @@ RELEASED = {
         "vision_config": CLIP | {"image_size": 224},
         "text_config": text(4096, 32, 32, 32, 11008, 32064, model_type="llama"),
     },
+    "CLIP-ViT-B/32": dual("clip", {"projection_dim": 512}),
+    "CLIP-ViT-L/14": dual(
+        "clip",
+        {"projection_dim": 768},
+        vision=tower(1024, 24, 16, 4096, 14),
+        text=tower(768, 12, 12, 3072),
+    ),
+    "SigLIP-B/16": dual("siglip"),
+    "SigLIP-So400m/14-384": dual(
+        "siglip",
+        vision=tower(1152, 27, 16, 4304, 14, image_size=384),
+        text=tower(1152, 27, 16, 4304),
+    ),
+    "SigLIP2-B/16": dual("siglip", text={"vocab_size": 256000}),
+    "SigLIP2-B/16-NaFlex": dual("siglip2", text={"vocab_size": 256000}),
+    "VideoLLaMA2-7B": videollama2_(
+        "mistral",
+        "stc_connector",
+        "openai/clip-vit-large-patch14-336",
+        4096,
+        32,
+        32,
+        8,
+        14336,
+        32000,
+    ),
+    "VideoLLaMA2-72B": videollama2_(
+        "qwen2",
+        "stc_connector",
+        "openai/clip-vit-large-patch14-336",
+        8192,
+        80,
+        64,
+        8,
+        29568,
+        152064,
+    ),
+    "VideoLLaMA2.1-7B": videollama2_(
+        "qwen2",
+        "stc_connector_v35",
+        "google/siglip-so400m-patch14-384",
+        3584,
+        28,
+        28,
+        4,
+        18944,
+        152064,
+    ),
     "SmolLM2-135M": plain("llama", True, 576, 30, 9, 3, 1536, 49152),
     "Llama-3.2-1B": plain("llama", True, 2048, 16, 32, 8, 8192, 128256, head_dim=64),
     "Mistral-7B": plain("mistral", False, 4096, 32, 32, 8, 14336, 32000),
@@ -177,14 +256,21 @@ def test_as_many_parameters(name):
     spec = spec_of(config)
     ours = sum(int(np.prod(v.shape)) for v in by_path(abstract(spec)).values())
 
-    settings = {name: value for name, value in config.items() if name != "model_type"}
-    theirs = transformers.AutoConfig.for_model(config["model_type"], **settings)
-    auto = transformers.AutoModelForCausalLM
-    if spec.vision is not None:
-        auto = transformers.AutoModelForImageTextToText
     with torch.device("meta"):
-        built = auto.from_config(theirs)
-    unused = set(family_of(spec.family).unused_weights(spec))
-    count = {name: p.numel() for name, p in built.named_parameters() if name not in unused}
+        if config["model_type"] in videollama2.TYPES:
+            built = importlib.import_module("tests.interop.videollama2").VideoLlama2(config)
+        else:
+            settings = {name: value for name, value in config.items() if name != "model_type"}
+            theirs = transformers.AutoConfig.for_model(config["model_type"], **settings)
+            auto = transformers.AutoModelForCausalLM
+            if isinstance(spec, DualSpec):
+                auto = transformers.AutoModel
+            elif spec.vision is not None:
+                auto = transformers.AutoModelForImageTextToText
+            built = auto.from_config(theirs)
+    family = family_of(spec.family)
+    unused = set(family.unused_weights(spec))
+    count = {family.module_name(name): p.numel() for name, p in built.named_parameters()}
+    count = {name: n for name, n in count.items() if name not in unused}
     assert ours == sum(count.values())
     COUNTED[name] = ours

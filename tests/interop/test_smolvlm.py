@@ -35,10 +35,8 @@ VISION = {
 }  # fmt: skip
 # rows of text lengths (int) and squares (real rows and columns of pixels), the squares' side
 ROWS = {
-    "one square": (SIDE, [[2, (26, 26), 3]]),
     "squares": (SIDE, [[3, (26, 26), 1, (26, 26), 2, (26, 26), 4]]),
     "unequal rows": (SIDE, [[1, (26, 26), 4], [2, (26, 26), 2, (26, 26)], [5]]),
-    "smaller squares": (13, [[2, (13, 13), (13, 13), 3]]),
     "larger squares": (36, [[(36, 36), 2], [3, (36, 36)]]),
     "padded squares": (SIDE, [[2, (26, 26), 1, (10, 26), 3], [(26, 9), 4]]),
     "larger padded squares": (36, [[2, (36, 20), (17, 36), 3]]),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.interop.theirs import (
+    a_broken_folder_is_described,
     agree,
     bfloat16_agrees,
     gradients_agree,
@@ -110,6 +111,12 @@ def test_folders_go_both_ways(tied, tmp_path):
     arrays = asked(ROWS["a video"])
     with torch.no_grad():
         np.testing.assert_array_equal(logits(again, arrays).numpy(), logits(theirs, arrays).numpy())
+
+
+def test_a_broken_folder_is_described(tmp_path):
+    made().save_pretrained(tmp_path / "theirs")
+    (tmp_path / "broken").mkdir()
+    a_broken_folder_is_described(tmp_path / "theirs", tmp_path / "broken")
 
 
 def test_bfloat16_is_as_good_as_theirs(pair):

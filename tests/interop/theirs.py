@@ -1,14 +1,18 @@
 """What the tests against transformers' classes share."""
 
 import copy
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors.numpy import load_file, save_file
 
-from vjax.interop import reference_logits
+from vjax.console import UserError
+from vjax.families import family_of, read_spec
+from vjax.interop import load_model, reference_logits
 
 torch = pytest.importorskip("torch")
 
@@ -88,3 +92,19 @@ def loss_gradients(theirs, ours, arrays):
         return -jax.nn.log_softmax(out)[jnp.arange(len(ids) - 1), ids[1:]].mean()
 
     return jax.grad(loss)(state)
+
+
+def a_broken_folder_is_described(folder, broken):
+    """Loads a copy of a folder with each third tensor missing, and one that is not used."""
+    tensors, spec = load_file(folder / "model.safetensors"), read_spec(folder)
+    family = family_of(spec.family)
+    gone = [n for n in sorted(tensors) if not family.is_unused(spec, family.module_name(n))][::3]
+    kept = {name: w for name, w in tensors.items() if name not in gone}
+    shutil.copy(folder / "config.json", broken)
+    save_file(kept | {"model.other.weight": np.zeros(3, np.float32)}, broken / "model.safetensors")
+    with pytest.raises(UserError) as error:
+        load_model(broken)
+    said = str(error.value)
+    assert f"{len(gone) + 1} tensor(s) do not fit" in said, said
+    assert all(f"missing: {name}\n" in f"{said}\n" for name in gone)
+    assert "not used: model.other.weight in model.safetensors" in said

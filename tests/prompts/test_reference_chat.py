@@ -1,5 +1,7 @@
 """Prompts and pixels of real families against transformers' processors and chat templates."""
 
+import json
+
 import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -23,6 +25,7 @@ QWEN = (
 )  # fmt: skip
 NOT_GIVEN = ("mm_token_type_ids", "image_sizes_videos")  # what ids and pixels tell as well
 LLAMA3 = ("<|im_start|>", "<|im_end|>", "<|image_pad|>", "<|video_pad|>")
+LLAMA2 = ("<unk>", "<s>", "</s>")
 ONEVISION = ("<|im_start|>", "<|im_end|>", "<image>", "<video>")
 INTERN = ("<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>", "<video>")
 SMOL = (
@@ -69,6 +72,13 @@ LLAMA3_TEMPLATE = """\
 <|im_start|>assistant
 {% endif %}
 """
+LLAMA2_TEMPLATE = (
+    "{{ bos_token }}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+    "{% else %}{{ message['content'] + eos_token }}{% endif %}"
+    "{% endfor %}"
+)
 ONEVISION_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message.role + ' ' }}"
@@ -281,7 +291,7 @@ class OneVision(Qwen):
 
 
 class Smol(Qwen):
-    name = "smolvlm"
+    name, classes = "smolvlm", "SmolVLM"
 
     def __init__(self, folder):
         tokenizer = small_tokenizer(SMOL)
@@ -344,7 +354,7 @@ class NextVideo(Qwen):
 
 
 class Intern(Qwen):
-    name = "internvl"
+    name, classes = "internvl", "InternVL"
 
     def __init__(self, folder):
         tokenizer = small_tokenizer(INTERN)
@@ -419,12 +429,60 @@ class VideoLlava(Qwen):
         self.save(folder)
 
 
+class Llama2(Qwen):
+    """Its processor is written here after its authors' code, for transformers has none."""
+
+    name = "videollama2_mistral"
+
+    def __init__(self, folder):
+        from tests.interop import videollama2
+
+        tokenizer = small_tokenizer(LLAMA2)
+        self.settings = dict(
+            model_type=self.name, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+            num_key_value_heads=1, intermediate_size=64, vocab_size=300,
+            eos_token_id=tokenizer.token_to_id("</s>"), mm_hidden_size=32, num_frames=4,
+            mm_projector_type="stc_connector", mm_vision_tower="clip-vit-large-patch14-336",
+            mm_vision_select_layer=-2, mm_vision_select_feature="patch",
+            video_token_id=tokenizer.token_to_id("<unk>"),
+            vision_config=dict(
+                model_type="clip_vision_model", hidden_size=32, intermediate_size=64,
+                num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14,
+            ),
+        )  # fmt: skip
+        named = fast(tokenizer, LLAMA2, "</s>", bos_token="<s>", unk_token="<unk>")
+        named.chat_template = LLAMA2_TEMPLATE
+        side = dict(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
+        self.processor = videollama2.Processor(
+            named, transformers.CLIPImageProcessor(**side), frames=4,
+            token=self.settings["video_token_id"],
+            tokens_of=lambda frames: ((frames + 2 - 2) // 2 + 1) * 3 * 3,
+        )  # fmt: skip
+        self.options = {}
+        self.save(folder)
+
+    @property
+    def config(self):
+        return self
+
+    def to_dict(self):
+        return self.settings
+
+    def save_pretrained(self, folder):
+        (folder / "config.json").write_text(json.dumps(self.settings))
+
+    def reference(self):
+        from tests.interop.videollama2 import VideoLlama2
+
+        return VideoLlama2(self.settings)
+
+
 TILED = (OneVision, NextVideo)
 
 
 @pytest.fixture(
     scope="module",
-    params=[*QWENS, Llama3, *TILED, VideoLlava, Smol, Intern],
+    params=[*QWENS, Llama3, *TILED, VideoLlava, Smol, Intern, Llama2],
     ids=lambda family: family.name,
 )
 def family(request, tmp_path_factory):

@@ -1,5 +1,7 @@
 """Pictures in squares that the text names, against SmolVLM's processor."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from vjax.prompts.pixels import Picture
 from vjax.prompts.processors import split
 
 torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["split", "whole"])
@@ -83,3 +86,22 @@ def test_numbers_in_words():
     assert {n: split.number(n) for n in said} == said
     words = pytest.importorskip("num2words")
     assert all(split.number(n) == words.num2words(n) for n in range(20_000))
+
+
+@pytest.mark.parametrize("sized", [False, True], ids=["sampling alone", "with size"])
+def test_a_released_folder_without_a_file_for_videos(sized, tmp_path):
+    """Its one file says how videos are sampled, and what it says of stills' size comes first."""
+    family = Smol(tmp_path)
+    for file in ("processor_config.json", "video_preprocessor_config.json"):
+        (tmp_path / file).unlink(missing_ok=True)
+    sampling = {"fps": 1, "max_frames": 64, "video_size": {"longest_edge": 70}}
+    given = {"max_image_size": {"longest_edge": 56}, "resample": 1, "video_sampling": sampling}
+    given |= {"size": {"longest_edge": 224}} if sized else {}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(given))
+    processor = transformers.SmolVLMVideoProcessor.from_pretrained(tmp_path)
+    frames = video(2, 97, 250)
+    tensors = torch.stack([torch.from_numpy(frame.transpose(2, 0, 1)) for frame in frames])
+    want = processor([tensors], return_tensors="pt")["pixel_values"][0]
+    rule = split.from_folder(tmp_path, family.spec, video=True)
+    assert rule.longest == (224 if sized else 70)
+    same(rule.squares(Picture("video", frames)), want, often=1e-3)

@@ -17,6 +17,7 @@ from vjax.families import (
     text,
     video_llama_3,
     video_llava,
+    videollama2,
 )
 from vjax.families.dual import DualSpec
 from vjax.families.fields import read_json
@@ -33,6 +34,7 @@ FAMILIES: dict[str, types.ModuleType] = {
     "qwen3_vl": qwen3_vl,
     "video_llama_3": video_llama_3,
     "video_llava": video_llava,
+    **dict.fromkeys(videollama2.TYPES, videollama2),
     **dict.fromkeys(text.KINDS, causal),
     **dict.fromkeys(dual.KINDS, dual),
 }

@@ -13,6 +13,11 @@ def take(spec: ModelSpec, ids: np.ndarray, mask: np.ndarray, given: dict) -> dic
     """Positions are 0, 1, 2, ... over the whole row, padding counted."""
     side = spec.vision.image_size
     pixels = given.pop("pixel_values", np.zeros((0, 3, side, side)))
+    if pixels.shape[2:] != (side, side):
+        raise ValueError(
+            f"pictures of {pixels.shape[2]} x {pixels.shape[3]} pixels, the tower takes {side}; "
+            "bring it to another size with vjax.models.resize.resize_positions"
+        )
     index = slots(ids, {spec.image_token_id: len(pixels) * spec.frame_side**2})
     images = rearrange(pixels, "v c h w -> v h w c").astype(np.float32)
     # a model without images still has one in its buffer
