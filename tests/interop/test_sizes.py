@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vjax.families import family_of, spec_of, videollama2
+from vjax.families.dual import DualSpec
 from vjax.interop.variables import abstract, by_path
 
 QWEN_VISION = {"depth": 32, "embed_dim": 1280, "num_heads": 16, "mlp_ratio": 4}
@@ -123,6 +124,22 @@ def llava_next_video(kind, *sizes):
     }  # fmt: skip
 
 
+def tower(width, layers, heads, ffn, patch=None, **more):
+    sizes = {
+        "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads,
+        "intermediate_size": ffn, **more,
+    }  # fmt: skip
+    return sizes | ({"patch_size": patch} if patch else {})
+
+
+def dual(kind, more=None, vision=None, text=None):
+    """Sizes that are not given are those of the class."""
+    return {
+        "model_type": kind, "vision_config": vision or {}, "text_config": text or {},
+        **(more or {}),
+    }  # fmt: skip
+
+
 def videollama2_(kind, connector, tower, *sizes):
     """`kind`: of the decoder."""
     vision = videollama2.TOWERS[tower]
@@ -173,6 +190,21 @@ RELEASED = {
         "vision_config": CLIP | {"image_size": 224},
         "text_config": text(4096, 32, 32, 32, 11008, 32064, model_type="llama"),
     },
+    "CLIP-ViT-B/32": dual("clip", {"projection_dim": 512}),
+    "CLIP-ViT-L/14": dual(
+        "clip",
+        {"projection_dim": 768},
+        vision=tower(1024, 24, 16, 4096, 14),
+        text=tower(768, 12, 12, 3072),
+    ),
+    "SigLIP-B/16": dual("siglip"),
+    "SigLIP-So400m/14-384": dual(
+        "siglip",
+        vision=tower(1152, 27, 16, 4304, 14, image_size=384),
+        text=tower(1152, 27, 16, 4304),
+    ),
+    "SigLIP2-B/16": dual("siglip", text={"vocab_size": 256000}),
+    "SigLIP2-B/16-NaFlex": dual("siglip2", text={"vocab_size": 256000}),
     "VideoLLaMA2-7B": videollama2_(
         "mistral",
         "stc_connector",
@@ -231,7 +263,9 @@ def test_as_many_parameters(name):
             settings = {name: value for name, value in config.items() if name != "model_type"}
             theirs = transformers.AutoConfig.for_model(config["model_type"], **settings)
             auto = transformers.AutoModelForCausalLM
-            if spec.vision is not None:
+            if isinstance(spec, DualSpec):
+                auto = transformers.AutoModel
+            elif spec.vision is not None:
                 auto = transformers.AutoModelForImageTextToText
             built = auto.from_config(theirs)
     family = family_of(spec.family)

@@ -61,3 +61,22 @@ def check_known(config: Mapping, known: Iterable[str], where: str = ""):
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"config.json: {where}{name}={value!r} is a field that is not known{hint}")
+
+
+def check_values(config: Mapping, required: Iterable[tuple[str, str, object, object]], family: str):
+    """Refuses settings that change what is computed and of which one value is read.
+
+    Args:
+      required: (part or "", key, the value where the key is absent, the value that is read).
+
+    Raises:
+      ValueError: another value, with its name.
+      KeyError: a part that is missing.
+    """
+    for part, key, absent, want in required:
+        found = (config[part] if part else config).get(key, absent)
+        if found != want:
+            name = f"{part}.{key}" if part else key
+            raise ValueError(
+                f"config.json: {name} is {found!r}, the {family} family reads {want!r}"
+            )

@@ -6,7 +6,7 @@ Reference: transformers' InternVLForConditionalGeneration, which numbers every t
 import numpy as np
 
 from vjax.families import llava
-from vjax.families.fields import check_known
+from vjax.families.fields import check_known, check_values
 from vjax.families.spec import (
     NO_TOKEN,
     ModelSpec,
@@ -58,20 +58,14 @@ SQUARE = "<img><IMG_CONTEXT></img>"
 
 def spec(config: dict) -> ModelSpec:
     """Reads an InternVLConfig; raises as `vjax.families.llava.spec`."""
-    for part, key, absent, want in REQUIRED:
-        found = (config[part] if part else config).get(key, absent)
-        if found != want:
-            name = f"{part}.{key}" if part else key
-            raise ValueError(
-                f"config.json: {name} is {found!r}, the internvl family reads {want!r}"
-            )
+    check_values(config, REQUIRED, "internvl")
     check_known(config, TOP)
     fields = (*VISION, *OF_TRAINING, *(key for part, key, *_ in REQUIRED if part))
     check_known(config["vision_config"], fields, "vision_config.")
     vision = VISION | config["vision_config"]
     image_size, patch_size = (_side(vision, name) for name in ("image_size", "patch_size"))
     ratio = config.get("downsample_ratio", 0.5)
-    merge = round(1 / ratio)
+    merge = round(1 / ratio) if ratio else 0
     if abs(merge * ratio - 1) > 1e-6 or image_size // patch_size % merge:
         raise ValueError(
             f"config.json: downsample_ratio is {ratio}, a picture has {image_size // patch_size} "
@@ -82,11 +76,7 @@ def spec(config: dict) -> ModelSpec:
             f"config.json: vision_config.norm_type is {vision['norm_type']!r}; what is read: "
             f"{', '.join(NORMS)}"
         )
-    layer = config.get("vision_feature_layer", -1)
-    if not isinstance(layer, int):
-        raise ValueError(f"config.json: vision_feature_layer is {layer!r}, not one layer")
-    if layer >= 0:
-        layer -= vision["num_hidden_layers"] + 1
+    layer = llava.selected_layer(config, -1, vision["num_hidden_layers"])
     text = {"model_type": "qwen2"} | config["text_config"]
     end, pad = end_and_pad(text)
     return ModelSpec(

@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from vjax.families.fields import check_known
+from vjax.families.fields import check_known, check_values
 from vjax.families.spec import ModelSpec, Placeholder, ProjectorSpec
 from vjax.families.text import (
     decoder_config,
@@ -56,25 +56,16 @@ def read(
       KeyError: a size that is missing.
       ValueError: as `spec`.
     """
-    for part, key, absent, want in (
+    required = (
         ("vision_config", "model_type", None, tower),
         ("", "vision_feature_select_strategy", "default", strategy),
         ("", "multimodal_projector_bias", True, True),
-    ):
-        found = (config[part] if part else config).get(key, absent)
-        if found != want:
-            name = f"{part}.{key}" if part else key
-            raise ValueError(
-                f"config.json: {name} is {found!r}, the {family} family reads {want!r}"
-            )
+    )
+    check_values(config, required, family)
     vision, text = config["vision_config"], config["text_config"]
     check_known(config, (*TOP, *fields))
     tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
-    select_layer = config.get("vision_feature_layer", layer)
-    if not isinstance(select_layer, int):
-        raise ValueError(f"config.json: vision_feature_layer is {select_layer!r}, not one layer")
-    if select_layer >= 0:
-        select_layer -= vision["num_hidden_layers"] + 1
+    select_layer = selected_layer(config, layer, vision["num_hidden_layers"])
     end, pad = end_and_pad(text)
     return ModelSpec(
         family=family,
@@ -86,6 +77,18 @@ def read(
         end_token_id=end,
         pad_token_id=pad,
     )
+
+
+def selected_layer(config: dict, absent: int, layers: int) -> int:
+    """`vision_feature_layer`, counted from the end: `TowerSpec.select_layer`.
+
+    Raises:
+      ValueError: several layers.
+    """
+    layer = config.get("vision_feature_layer", absent)
+    if not isinstance(layer, int):
+        raise ValueError(f"config.json: vision_feature_layer is {layer!r}, not one layer")
+    return layer if layer < 0 else layer - layers - 1
 
 
 def config_json(spec: ModelSpec) -> dict:

@@ -84,14 +84,17 @@ class Pixels(Protocol):
 
 
 def settings(
-    folder: str | Path, *, video: bool, resample: Image.Resampling = Image.Resampling.BICUBIC
+    folder: str | Path,
+    *,
+    video: bool,
+    resample: Image.Resampling | None = Image.Resampling.BICUBIC,
 ) -> Mapping:
     """What a checkpoint folder's processor files say; {} where it has none.
 
     A folder without a file for videos uses the one for images, as older ones do.
 
     Args:
-      resample: how pictures are resized, which the files may say and not change.
+      resample: how pictures are resized, which the files may say and not change; None: they may.
 
     Raises:
       ValueError: settings that are not read.
@@ -107,7 +110,7 @@ def settings(
         files = (VIDEO_FILE, IMAGE_FILE) if video else (IMAGE_FILE,)
         found = next((path for f in files if (path := Path(folder) / f).exists()), None)
         given = read_json(found) if found else {}
-    if given.get("resample", resample) != resample:
+    if resample is not None and given.get("resample", resample) != resample:
         name = f"{int(resample)} ({resample.name.lower()})"
         raise ValueError(f"{found}: resample is {given['resample']}, not {name}")
     for name in ("do_resize", "do_rescale", "do_normalize"):
@@ -118,15 +121,16 @@ def settings(
 
 def bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """uint8 [H, W, 3] -> uint8 [height, width, 3], as torchvision's anti-aliased bicubic does."""
-    return _resized(image, height, width, Image.Resampling.BICUBIC)
+    return resized(image, height, width, Image.Resampling.BICUBIC)
 
 
 def lanczos(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """The same with a Lanczos kernel of three lobes."""
-    return _resized(image, height, width, Image.Resampling.LANCZOS)
+    return resized(image, height, width, Image.Resampling.LANCZOS)
 
 
-def _resized(image: np.ndarray, height: int, width: int, how: Image.Resampling) -> np.ndarray:
+def resized(image: np.ndarray, height: int, width: int, how: Image.Resampling) -> np.ndarray:
+    """The same with any of Pillow's kernels."""
     # rows first, as there; Pillow alone takes the cheaper order, rounding between
     rows = Image.fromarray(image).resize((width, image.shape[0]), how)
     return np.asarray(rows.resize((width, height), how))
