@@ -47,6 +47,7 @@ KINDS = {
         "use_sliding_window": False, "sliding_window": 131072, "max_window_layers": 2,
     },
 }  # fmt: skip
+MISTRAL, QWEN2 = KINDS
 ROWS = {  # int: text tokens; (frames,): a video
     "a video": [[4, (4,), 5]],
     "unequal rows, odd lengths": [[1, (3,), 4], [7, (3,), 2, (3,), 1], [5]],
@@ -89,7 +90,11 @@ def pair(request, tmp_path_factory):
     return request.param, theirs, load_model(folder)
 
 
-@pytest.mark.parametrize("name", [*ROWS, "padded left"])
+@pytest.mark.parametrize(
+    "pair, name",
+    [*((MISTRAL, name) for name in (*ROWS, "padded left")), (QWEN2, "unequal rows, odd lengths")],
+    indirect=["pair"],
+)
 def test_logits_are_those_of_transformers_and_the_connector(pair, name):
     kind, theirs, ours = pair
     rows = ROWS.get(name, ROWS["unequal rows, odd lengths"])
@@ -112,18 +117,18 @@ def test_folders_go_both_ways(pair, tmp_path):
 
 
 def test_a_broken_folder_is_described(tmp_path):
-    made("videollama2_mistral").save_pretrained(tmp_path / "theirs")
+    made(MISTRAL).save_pretrained(tmp_path / "theirs")
     (tmp_path / "broken").mkdir()
     a_broken_folder_is_described(tmp_path / "theirs", tmp_path / "broken")
 
 
-@pytest.mark.parametrize("pair", ["videollama2_qwen2"], indirect=True)
+@pytest.mark.parametrize("pair", [QWEN2], indirect=True)
 def test_bfloat16_is_as_good_as_theirs(pair):
     kind, theirs, ours = pair
     bfloat16_agrees(theirs, ours, asked(ROWS["a video"], ours.spec), of=kind)
 
 
-@pytest.mark.parametrize("pair", ["videollama2_mistral"], indirect=True)
+@pytest.mark.parametrize("pair", [MISTRAL], indirect=True)
 def test_gradients_of_the_loss_are_those_of_torch(pair):
     kind, theirs, ours = pair
     got = loss_gradients(theirs, ours, asked(ROWS["a video"], ours.spec))
@@ -146,7 +151,7 @@ def test_gradients_of_the_loss_are_those_of_torch(pair):
 
 
 def test_towers_are_known_by_name():
-    config = TEXT | MM | KINDS["videollama2_qwen2"] | {"mm_hidden_size": 1152}
+    config = TEXT | MM | KINDS[QWEN2] | {"mm_hidden_size": 1152}
     del config["vision_config"]
     spec = spec_of(config)
     vision, written = spec.vision, videollama2.config_json(spec)

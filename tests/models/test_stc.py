@@ -46,9 +46,7 @@ def pair(width, padding):
     return spec, ours, theirs
 
 
-@pytest.mark.parametrize(
-    "width, padding, frames, side", [(12, 0, 4, 6), (12, 1, 4, 6), (WIDTH, 0, 5, 7), (12, 1, 5, 7)]
-)
+@pytest.mark.parametrize("width, padding, frames, side", [(WIDTH, 0, 4, 6), (12, 1, 5, 7)])
 def test_tokens_are_those_of_torch(width, padding, frames, side):
     spec, ours, theirs = pair(width, padding)
     x = np.random.default_rng(0).standard_normal((2, frames, side**2, width)).astype(np.float32)

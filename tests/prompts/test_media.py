@@ -5,7 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tests.data import made_up
+from vjax.data.checks import violations
+from vjax.data.collate import Shape, collate
 from vjax.families.spec import Placeholder, TowerSpec
+from vjax.prompts import Prompt
+from vjax.prompts.chat import Chat
 from vjax.prompts.media import Spread, Squares
 from vjax.prompts.pixels import Picture
 
@@ -52,6 +57,29 @@ def test_sets_of_three_to_five_frames_are_one_length():
     """Which is why counting is refused."""
     lengths = {sum(one.tokens for one in MEDIA.lay(shown(m))) for m in (3, 4, 5)}
     assert lengths == {40}
+
+
+def test_a_batch_of_them_passes_the_checks():
+    """Pictures are not shown whole and once there; everything else holds."""
+    parts = (("frame", 0), ("frame", 1), ("text", "Which one is this?"), ("image", 2))
+    frames = tuple(np.full((16, 16, 3), 50 * n + 50, np.uint8) for n in range(3))
+    base = made_up.chat()
+    spec = dataclasses.replace(made_up.SPEC, vision=TOWER, still_vision=TOWER, video_frames=8)
+    kinds = {
+        "frame": Placeholder({"type": "text", "text": "<image>"}, spec.image_token_id),
+        "image": Placeholder({"type": "image"}, spec.image_token_id),
+    }
+    media = dataclasses.replace(MEDIA, kinds=kinds)
+    chat = Chat(base.tokenizer, base.source, spec, media)
+    asked = Prompt(parts, frames, "Yes")
+    got = chat.encode(asked)
+    assert chat.length(asked) == len(got.tokens)
+    batch = collate([[got]], Shape(1, len(got.tokens) + 3, 4, 16, 9), pad_token_id=0)
+    index = batch["vision_index"][batch["vision_index"] >= 0]
+    assert (index // 9).tolist() == [0] * 20 + [1] * 20 + [2] * 4
+    found = violations(batch, patches=9, placeholders=chat.placeholders, whole=False)
+    assert not {name: lines for name, lines in found.items() if lines}
+    assert any(violations(batch, patches=9, placeholders=chat.placeholders).values())
 
 
 def test_other_families_show_as_many_units_as_frames():

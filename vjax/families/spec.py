@@ -222,8 +222,8 @@ class ModelSpec:
         of it; `split`, squares that the text names, or `crops` in one; `grids` of patches; those,
         `pruned` in videos; `timed_grids`, a run of them for each time of a video; `clips`, which
         the projector sees whole.
-      template_ends: its chat template writes the end of an answer; where it does not, as Vicuna's,
-        that is `end_token_id`.
+      template_ends: its chat template writes the end of an answer; where it need not, as Vicuna's,
+        and does not, that is `end_token_id`.
       plain_content: its chat template takes what a message holds as one text, pictures being texts.
       still_vision: the tower of stills, where they have one of their own.
       video_frames: a video is always as many frames; fewer are each repeated, as evenly as can be

@@ -9,6 +9,7 @@ from einops import rearrange
 from flax import nnx
 
 from vjax.families.spec import ModelSpec
+from vjax.models.dual import DualEncoder
 from vjax.models.video_llm import VideoLLM
 from vjax.models.vit import Tower
 
@@ -25,19 +26,34 @@ def resize_positions(model: VideoLLM, image_size: int) -> VideoLLM:
     spec = model.spec
     if image_size == spec.vision.image_size:
         return model
-    if image_size % spec.vision.patch_size:
-        raise ValueError(
-            f"{image_size} pixels are no whole number of patches of {spec.vision.patch_size}"
-        )
     model = nnx.clone(model)
     model.spec = resized_spec(spec, image_size)
     for tower in (model.tower, model.still_tower):
         if tower is not None:
-            _resize(tower, image_size)
+            _resize(tower, image_size, "cubic")
     return model
 
 
-def _resize(tower: Tower, image_size: int):
+def resize_dual(model: DualEncoder, image_size: int) -> DualEncoder:
+    """The model for images of `image_size` pixels, to be trained on with: its position table is
+    resampled bilinear with anti-aliasing, in float32, as SigLIP 2 went on to larger images (arXiv
+    2502.14786, section 2.4.1). A NaFlex tower takes any size as it is.
+
+    Raises as `resize_positions`.
+    """
+    if image_size == model.spec.vision.image_size or model.spec.vision.position != "table":
+        return model
+    model = nnx.clone(model)
+    _resize(model.tower, image_size, "linear")
+    model.spec = dataclasses.replace(model.spec, vision=model.tower.spec)
+    return model
+
+
+def _resize(tower: Tower, image_size: int, kernel: str):
+    if image_size % tower.spec.patch_size:
+        raise ValueError(
+            f"{image_size} pixels are no whole number of patches of {tower.spec.patch_size}"
+        )
     old, tower.spec = tower.spec, dataclasses.replace(tower.spec, image_size=image_size)
     if old.position != "table":
         return
@@ -46,7 +62,7 @@ def _resize(tower: Tower, image_size: int):
     if side**2 != len(table):
         raise ValueError(f"a position table of {len(table)} patches is no square")
     grid = rearrange(table.astype(jnp.float32), "(h w) d -> h w d", h=side)
-    grid = jax.image.resize(grid, (new, new, grid.shape[-1]), "cubic", antialias=True)
+    grid = jax.image.resize(grid, (new, new, grid.shape[-1]), kernel, antialias=True)
     axes = tower.position.get_metadata()["axes"]
     resized = rearrange(grid, "h w d -> (h w) d").astype(table.dtype)
     tower.position = nnx.Param(jnp.concatenate([first, resized]), axes=axes)

@@ -297,19 +297,19 @@ class Chat:
     def closing(self) -> str:
         """What comes after an answer: the end of turn.
 
-        It is what the template puts there, up to its first special token; where `template_ends` is
-        not true of the model, the token that config.json calls the end.
+        It is what the template puts there, up to its first special token; where there is none and
+        `template_ends` is not true of the model, the token that config.json calls the end.
 
         Raises:
           ValueError: there is none, or it is padding.
         """
-        if not self.spec.template_ends:
-            return self.tokenizer.id_to_token(self.spec.end_token_id)
         ask = {"role": "user", "content": self._said("?")}
         reply = {"role": "assistant", "content": self._said(MARK)}
         _, _, text = self._render([ask, reply]).partition(MARK)
         ends = [text.index(token) + len(token) for token in self.special if token in text]
         closing = text[: min(ends, default=0)]
+        if not (closing or self.spec.template_ends):
+            return self.tokenizer.id_to_token(self.spec.end_token_id)
         pad, end = self.spec.pad_token_id, self.spec.end_token_id
         if not closing or (self._ids(closing)[-1] == pad != end):
             raise ValueError(
