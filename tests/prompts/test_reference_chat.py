@@ -190,6 +190,10 @@ class Qwen:
         self.config = config
         self.save(folder)
 
+    def reference(self):
+        """Its model, of random weights."""
+        return getattr(transformers, f"{self.classes}ForConditionalGeneration")(self.config)
+
     def save(self, folder):
         self.folder = folder
         self.processor.save_pretrained(folder)
@@ -228,7 +232,7 @@ class Qwen3(Qwen):
 
 
 class Llama3(Qwen):
-    name = "video_llama_3"
+    name, classes = "video_llama_3", "VideoLlama3"
 
     def __init__(self, folder):
         tokenizer = small_tokenizer(LLAMA3)
