@@ -33,10 +33,15 @@ def make_mesh(data: int = 1, fsdp: int = 1, context: int = 1, tensor: int = 1) -
     """A mesh over the first data*fsdp*context*tensor devices.
 
     Raises:
-      ValueError: fewer devices than the product asks for.
+      ValueError: fewer devices than the product asks for; or more, in several processes.
     """
     shape = (data, fsdp, context, tensor)
     need, have = int(np.prod(shape)), jax.device_count()
+    if need < have and jax.process_count() > 1:
+        raise ValueError(
+            f"mesh data={data} fsdp={fsdp} context={context} tensor={tensor} takes {need} of "
+            f"{have} devices, and {jax.process_count()} processes take all of theirs"
+        )
     if need > have:
         raise ValueError(
             f"mesh data={data} fsdp={fsdp} context={context} tensor={tensor} needs {need} devices, "
@@ -101,8 +106,11 @@ def shardings(mesh: Mesh, tree):
 
 
 def place(mesh: Mesh, tree):
-    """Puts every array of a pytree where `shardings` says."""
-    return jax.device_put(tree, shardings(mesh, tree))
+    """Puts every array of a pytree where `shardings` says.
+
+    Of several processes, each holds the whole of an array that does not lie on the mesh yet.
+    """
+    return _put(tree, shardings(mesh, tree))
 
 
 def check_split(mesh: Mesh, tree, most: float = 0.02):
@@ -153,9 +161,34 @@ def _fitting(sizes: Mapping[str, int], axes, shape) -> PartitionSpec:
     )
 
 
+def row_blocks(mesh: Mesh) -> tuple[tuple[int, ...], int]:
+    """Which blocks of a batch's rows this process' devices hold, and into how many it is cut."""
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    devices = mesh.devices.reshape(ways, -1)
+    here = jax.process_index()
+    mine = [n for n, block in enumerate(devices) if any(d.process_index == here for d in block)]
+    return tuple(mine), ways
+
+
 def replicate(mesh: Mesh, tree):
     """Puts every array of a pytree whole on every device of the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return _put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def _put(tree, to):
+    """`jax.device_put`, which for several processes would compare what each of them holds."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, to)
+
+    def one(sharding: NamedSharding, array: jax.Array) -> jax.Array:
+        if not array.is_fully_addressable:
+            return jax.device_put(array, sharding)
+        host = np.asarray(array)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    if isinstance(to, NamedSharding):
+        return jax.tree.map(lambda array: one(to, array), tree)
+    return jax.tree.map(lambda at, part: jax.tree.map(lambda x: one(at, x), part), to, tree)
 
 
 def shardings_of(tree):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vjax.data.collate import Shape, collate, micro_batches
+from vjax.data.collate import Shape, collate, fingerprint, micro_batches
 from vjax.data.items import FragmentItem
 from vjax.data.packing import pack
 from vjax.data.plan import TrainPlan
@@ -81,7 +81,12 @@ class FragmentBatches:
     rehearsed: int = 0
 
     def __call__(self, i: int) -> dict[str, np.ndarray]:
-        return micro_batches(self._micro, i, self.accumulate)
+        batch = micro_batches(self._micro, i, self.accumulate)
+        numbers = range(i * self.accumulate, (i + 1) * self.accumulate)
+        batch["plan"] = fingerprint(
+            [item and item.id for n in numbers for item in self.plan.batch(n)]
+        )
+        return batch
 
     def _micro(self, i: int) -> dict[str, np.ndarray]:
         items = [(n, item) for n, item in enumerate(self.plan.batch(i)) if item is not None]
