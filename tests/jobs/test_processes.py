@@ -54,10 +54,14 @@ def loss_of(workdir):
     return [row["loss"] for row in read_metrics(workdir / "metrics.jsonl")]
 
 
-def test_a_run_goes_on_in_other_numbers_of_processes(dying, run, finished, tmp_path):
+def test_a_run_goes_on_in_other_numbers_of_processes(dying, run, stop_at, finished, tmp_path):
     workdir = tmp_path / "run"
     flags = (*MESH, *FEW)
-    code, said = dying(signal.SIGKILL, 5, workdir, *flags)
+    stop_at(1)
+    with pytest.raises(SystemExit):
+        run(workdir, *FEW)  # one device
+
+    code, said = dying(signal.SIGKILL, 4, workdir, *flags)
     assert code == 128 + signal.SIGKILL, said
     assert "process 1 was lost: killed by SIGKILL" in said
     assert "process 0 ended because of it" in said
