@@ -172,7 +172,7 @@ def open_workdir(run: Run):
             `--fresh` would delete a folder that is no run.
     """
     workdir, file = run.workdir, run.workdir / "config.json"
-    if run.fresh and run.job in ("train", "pretrain") and workdir.exists():
+    if run.fresh and run.job in ("train", "pretrain", "ladder") and workdir.exists():
         if not file.is_file() and any(workdir.iterdir()):
             raise UserError(f"--fresh would delete {workdir}, which holds no run (no config.json)")
         shutil.rmtree(workdir)
