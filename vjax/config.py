@@ -66,7 +66,8 @@ class Model:
     hub: str = ""  # its name on a model hub, for the error where the folder is not there
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation, and of frozen weights
     image_size: Count = 0  # side in pixels of the frames it is shown, 0 = as the checkpoint says
-    attention: Literal["auto", "xla", "chunked", "cudnn", "splash"] = "auto"  # docs/attention.md
+    # docs/attention.md
+    attention: Literal["auto", "xla", "chunked", "cudnn", "splash", "tokamax"] = "auto"
     # how the decoder attends where mesh.context splits a row
     context_parallel: Literal["ring", "all_gather", "ulysses"] = "ring"
     # slower rotary positions for rows `rope_factor` times as long as the checkpoint's

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -161,13 +162,33 @@ def _fitting(sizes: Mapping[str, int], axes, shape) -> PartitionSpec:
     )
 
 
-def row_blocks(mesh: Mesh) -> tuple[tuple[int, ...], int]:
-    """Which blocks of a batch's rows this process' devices hold, and into how many it is cut."""
+class Share(NamedTuple):
+    """Which blocks of a batch's rows a process makes, and into how many equal ones it is cut."""
+
+    blocks: tuple[int, ...] = (0,)
+    of: int = 1
+
+
+def row_share(mesh: Mesh, *, coarse: bool = False) -> Share:
+    """The blocks that this process' devices hold; one process holds all, as one block.
+
+    Args:
+      coarse: blocks as large as they can be, each of several devices; else one for each part that
+        data x fsdp cuts rows into.
+    """
+    if jax.process_count() == 1:
+        return Share()
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    devices = mesh.devices.reshape(ways, -1)
+    owners = [{d.process_index for d in block} for block in mesh.devices.reshape(ways, -1)]
+    size = 1
+    while coarse and ways % (2 * size) == 0:
+        runs = [owners[n : n + 2 * size] for n in range(0, ways, 2 * size)]
+        if any(owner != run[0] for run in runs for owner in run):
+            break
+        size *= 2
     here = jax.process_index()
-    mine = [n for n, block in enumerate(devices) if any(d.process_index == here for d in block)]
-    return tuple(mine), ways
+    mine = [n for n, owner in enumerate(owners[::size]) if here in owner]
+    return Share(tuple(mine), ways // size)
 
 
 def replicate(mesh: Mesh, tree):

@@ -14,7 +14,7 @@ def put(
     mesh: Mesh,
     *,
     stacked: bool = False,
-    blocks: tuple[int, ...] | None = None,
+    share: tuple[tuple[int, ...], int] | None = None,
 ) -> dict[str, jax.Array]:
     """Places every field on the mesh.
 
@@ -23,37 +23,36 @@ def put(
 
     Args:
       stacked: fields have a leading axis of micro-batches, which is not split.
-      blocks: of the parts that data x fsdp cuts rows and pictures into, those that `batch` holds,
-        ascending (`vjax.sharding.row_blocks`); None where every process has all of them, as a
-        single one always does.
+      share: the blocks of rows and pictures that `batch` holds, ascending, and of how many
+        (`vjax.sharding.row_share`); None where every process has all of them, as a single one
+        always does.
 
     Returns:
       The batch without the fields that are for people.
     """
     ways, context = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["context"]
     if jax.process_count() == 1:
-        blocks = None
+        share = None
     placed = {}
     for name, field in batch.items():
         if name in PEOPLE:
             continue
         count, *inner = field.shape[stacked:]
-        first = ("data", "fsdp") if blocks is not None or count % ways == 0 else None
+        first = ("data", "fsdp") if share is not None or count % ways == 0 else None
         split = name in TOKEN_FIELDS and inner[0] % context == 0
         spec = PartitionSpec(*[None] * stacked, first, "context" if split else None)
-        placed[name] = _place(field, NamedSharding(mesh, spec), int(stacked), blocks, ways)
+        placed[name] = _place(field, NamedSharding(mesh, spec), int(stacked), share)
     return placed
 
 
-def _place(
-    field: np.ndarray, sharding: NamedSharding, axis: int, blocks: tuple[int, ...] | None, ways: int
-) -> jax.Array:
+def _place(field: np.ndarray, sharding: NamedSharding, axis: int, share) -> jax.Array:
     if jax.process_count() == 1:
         return jax.device_put(field, sharding)
-    if blocks is None:
+    if share is None:
         return jax.make_array_from_callback(field.shape, sharding, lambda index: field[index])
+    blocks, of = share
     each = field.shape[axis] // len(blocks)
-    shape = (*field.shape[:axis], each * ways, *field.shape[axis + 1 :])
+    shape = (*field.shape[:axis], each * of, *field.shape[axis + 1 :])
 
     def part(index: tuple[slice, ...]) -> np.ndarray:
         start, stop, _ = index[axis].indices(shape[axis])

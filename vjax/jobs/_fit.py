@@ -72,7 +72,7 @@ def fit(
     mesh: Mesh,
     *,
     shapes: Sequence[dict[str, np.ndarray]] = (),
-    blocks: tuple[int, ...] | None = None,
+    share: tuple[tuple[int, ...], int] | None = None,
     gauge: Gauge | None = None,
 ) -> tuple[TrainState, float]:
     """Takes the steps that are left, from the newest checkpoint on.
@@ -82,7 +82,7 @@ def fit(
       parts: graphdef, trainable and frozen variables; these start values are left as they are.
       video: saved beside the weights.
       shapes: a batch of each shape that may come; the step is compiled for all of them first.
-      blocks: see `vjax.data.device.put`.
+      share: of a batch that make_batch gives, see `vjax.data.device.put`.
       gauge: of how the data keeps up; None for one of the threads that make batches.
 
     Returns:
@@ -134,7 +134,7 @@ def fit(
         def put(batch):
             if "plan" in batch:
                 distributed.agree_on_batch(next(numbers), batch["plan"].tobytes().hex())
-            return device.put(batch, mesh, stacked=config.train.accumulate > 1, blocks=blocks)
+            return device.put(batch, mesh, stacked=config.train.accumulate > 1, share=share)
 
         context = config.mesh.context
         if context > 1 and config.model.context_parallel != "ulysses":

@@ -20,7 +20,7 @@ from vjax.evals.report import write_report
 from vjax.fragments import Drop
 from vjax.jobs import _corpus, _model, _rehearsal, _rows, _scores, _suites
 from vjax.jobs._fit import fit, make_tools
-from vjax.sharding import row_blocks
+from vjax.sharding import Share, row_share
 from vjax.train.metrics import read_metrics
 from vjax.video.errors import VideoError
 from vjax.video.files import written_whole
@@ -65,7 +65,8 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     clock.phase("evaluate before")
     make_batch, lost = make_batches(config, corpus, loaded)
     clock.phase("plan")
-    state, _ = fit(config, workdir, make_batch, loaded.parts, loaded.video, *tools)
+    share = getattr(make_batch, "share", None)  # scene questions are made whole everywhere
+    state, _ = fit(config, workdir, make_batch, loaded.parts, loaded.video, *tools, share=share)
     clock.phase("train")
     after = score(config, workdir, suites, loaded, state.trainable, corpus, "after")
     clock.phase("evaluate after")
@@ -98,12 +99,10 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
 def _on_rows(config: Config, workdir: Path, loaded: _model.Loaded, tools: tuple, clock: Clock):
     """Supervised tuning on data.mixture, judged by the loss on the rows held out."""
     made, mesh = _rows.make(config, workdir, loaded), tools[-1]
-    if distributed.several():
-        blocks, of = row_blocks(mesh)
-        try:
-            made = dataclasses.replace(made, blocks=blocks, of=of)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+    try:
+        made = dataclasses.replace(made, **row_share(mesh)._asdict())
+    except ValueError as error:
+        raise UserError(str(error)) from error
     clock.phase("plan")
     heldout_loss = _rows.heldout_loss(config, made, loaded, mesh)
     try:
@@ -118,7 +117,7 @@ def _on_rows(config: Config, workdir: Path, loaded: _model.Loaded, tools: tuple,
         clock.phase("evaluate before")
         gauge = _rows.gauge(config)
         shapes = [made.empty(bucket) for bucket in range(len(made.plan.buckets))]
-        about = dict(shapes=shapes, blocks=made.blocks, gauge=gauge)
+        about = dict(shapes=shapes, share=made.share, gauge=gauge)
         state, _ = fit(config, workdir, made, loaded.parts, loaded.video, *tools, **about)
         clock.phase("train")
         after = heldout_loss(state.trainable)
@@ -148,17 +147,27 @@ def make_batches(
     options = config.train
     if options.questions == "fragments":
         plan = make_plan(config, corpus, model)
-        shape = plan.shape(row_tokens(plan), image_size=video.image_size, patches=chat.patches)
+        share = Share()
+        if distributed.several():
+            share = row_share(_model.mesh_of(config), coarse=True)
+        shape = plan.shape(
+            row_tokens(plan), image_size=video.image_size, patches=chat.patches, of=share.of
+        )
         shuffle = options.control == "shuffle_labels"
         count = _rehearsal.count(config)
         rehearsal = _rehearsal.make(config, corpus, model) if count else None
         if rehearsal is not None:
             try:
-                shape = with_rehearsal(shape, rehearsal, count)
+                shape = with_rehearsal(shape, rehearsal, -(-count // share.of))
             except ValueError as error:
                 raise UserError(str(error)) from error
+        # as many rows and pictures for every device that a block is split over
+        split = config.mesh.data * config.mesh.fsdp // share.of
+        shape = dataclasses.replace(
+            shape, rows=-(-shape.rows // split) * split, images=-(-shape.images // split) * split
+        )
         made = FragmentBatches(
-            plan, chat, shape, pad, options.accumulate, shuffle, rehearsal, count
+            plan, chat, shape, pad, options.accumulate, shuffle, rehearsal, count, *share
         )
         return made, plan.epoch(0).drops
     keys = corpus.train.get("procedural")
