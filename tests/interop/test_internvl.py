@@ -1,5 +1,7 @@
 """InternVL3 against transformers: logits, gradients and folders."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -84,20 +86,27 @@ def asked(rows, spec, *, left=False):
     return arrays
 
 
-def opened(folder, **kind):
-    theirs = made(**kind)
-    theirs.save_pretrained(folder)
-    return theirs, load_model(folder)
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """opened(kind): transformers' model and ours."""
+
+    @functools.cache
+    def opened(kind):
+        theirs, folder = made(**KINDS[kind]), tmp_path_factory.mktemp("internvl")
+        theirs.save_pretrained(folder)
+        return theirs, load_model(folder)
+
+    return opened
 
 
-@pytest.fixture(scope="module", params=KINDS.values(), ids=KINDS)
-def pair(request, tmp_path_factory):
-    return opened(tmp_path_factory.mktemp("internvl"), **request.param)
+@pytest.fixture(scope="module", params=KINDS)
+def pair(request, opened):
+    return opened(request.param)
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory):
-    return opened(tmp_path_factory.mktemp("internvl"), tie_word_embeddings=False)
+def one(opened):
+    return opened("of InternViT-300M, untied")
 
 
 def compare(pair, rows):

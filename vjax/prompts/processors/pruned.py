@@ -35,27 +35,23 @@ class PrunedPixels(grids.GridPixels):
         """What a checkpoint folder says of images or videos; raises as `GridPixels.from_folder`."""
         given = settings(folder, video=video)
         read = grids.GridPixels.from_folder(folder, spec.vision, video=video)
-        merge = given.get("merge_size", spec.projector.merge if video else 1)
-        if merge != (spec.projector.merge if video else 1):
-            raise ValueError(
-                f"{folder}: merge_size is {merge} of {'videos' if video else 'images'}"
-            )
+        merge = spec.projector.merge if video else 1
+        if (found := given.get("merge_size", merge)) != merge:
+            of = "videos" if video else "images"
+            raise ValueError(f"{folder}: merge_size is {found} of {of}, the model's is {merge}")
         prune = given.get("use_token_compression", True)
         fields = dataclasses.asdict(read) | {"merge": merge}
         return cls(**fields, prune=bool(prune))
 
-    def of(self, frames: Sequence[np.ndarray]) -> "grids.GridPixels":
-        """The rule for a picture of these frames, who share the room of a video."""
-        return dataclasses.replace(self, most=self.most // len(frames))
-
     def resized(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """uint8 [F, H, W, 3] -> uint8 [F, h, w, 3]."""
-        return grids.GridPixels.resized(self.of(frames), frames)
+        """uint8 [F, H, W, 3] -> uint8 [F, h, w, 3]; the frames share the room of a video."""
+        each = dataclasses.replace(self, most=self.most // len(frames))
+        return grids.GridPixels.resized(each, frames)
 
     def kept(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """bool [F, tokens]: those whose block of pixels differs from that of the frame before.
 
-        All of the first frame are kept, and the first token of each.
+        All of the first frame are kept, and the first token of one where none differs.
         """
         patches, (t, h, w) = self(frames)
         blocks = rearrange(patches, "(t p m) c -> t p (m c)", t=t, m=self.merge**2)
