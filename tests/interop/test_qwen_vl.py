@@ -268,9 +268,11 @@ def test_positions_by_rule_hf5_are_those_of_transformers(pair, rows):
 def test_language_keys_in_both_places(pair):
     """As transformers 4.5x saves folders that were published with them at the top."""
     config = json.loads((pair[2] / "config.json").read_text())
-    twice = config | {"hidden_size": 32, "rope_scaling": {"type": "mrope"}}
+    text = {"vision_start_token_id": START, "vision_token_id": 59, "video_token_id": None}
+    twice = {"hidden_size": 32, "rope_scaling": {"type": "mrope"}, "sliding_window": 32768}
+    twice = config | twice | {"text_config": config["text_config"] | text}
     assert spec_of(twice) == pair[1].spec
-    with pytest.raises(ValueError, match="hidden_size is 64 there, 32 in text_config"):
+    with pytest.raises(ValueError, match="hidden_size is 64 at its top, 32 in text_config"):
         spec_of(config | {"hidden_size": 64})
 
 

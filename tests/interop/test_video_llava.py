@@ -32,9 +32,8 @@ VISION = {
 }  # fmt: skip
 ROWS = {  # int: text tokens; "image"; "video"
     "a video": [[3, "video", 4]],
-    "two images": [[1, "image", 2, "image", 3]],
     "a video and an image": [[2, "image", 1, "video", 3]],
-    "unequal rows of both": [[2, "video", 3], [4, "image"], [5]],
+    "unequal rows of both": [[2, "video", 3], [4, "image", 1, "image"], [5]],
     "text": [[7], [4]],
 }
 

@@ -112,6 +112,7 @@ def test_pixels_are_those_of_transformers(checkpoint, photos):
         assert np.abs(mine - theirs).max() * 255 * max(rule.std) <= 2.1
 
 
+@pytest.mark.parametrize("checkpoint", ["clip"], indirect=True)
 def test_images_without_classes(checkpoint, photos, tmp_path):
     folder, *_ = checkpoint
     names = ("--config.zeroshot.classes=('cat','blue cup')", "--config.zeroshot.most=2")
@@ -120,6 +121,7 @@ def test_images_without_classes(checkpoint, photos, tmp_path):
     assert "right" not in json.loads((tmp_path / "run" / "zeroshot.json").read_text())
 
 
+@pytest.mark.parametrize("checkpoint", ["clip"], indirect=True)
 @pytest.mark.parametrize(
     ("flag", "said"),
     [

@@ -35,12 +35,13 @@ QWEN2 = {"model_type": "qwen2", "rope_theta": 1e6, "rms_norm_eps": 1e-5}
 IMAGE_SIZE = 224  # of square frames where nothing else is asked for; any multiple of 28 will do
 END = 151645  # <|im_end|>
 VISION_THETA = 10_000.0
+IDS = ("eos_token_id", "pad_token_id")
 # keys of a decoder's config that released files hold at their top level
 TEXT_KEYS = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
     "intermediate_size", "vocab_size", "hidden_act", "rope_theta", "rope_scaling",
     "rope_parameters", "rms_norm_eps", "use_sliding_window", "sliding_window",
-    "max_window_layers", "eos_token_id", "pad_token_id",
+    "max_window_layers", *IDS,
 )  # fmt: skip
 
 TOP = (
@@ -97,12 +98,14 @@ def read(
     check_known(config, (*TOP, *TEXT_KEYS))
     check_known(vision, (*VISION, *fields), "vision_config.")
     text = config["text_config"] if nested else {k: config[k] for k in TEXT_KEYS if k in config}
-    for name in TEXT_KEYS:  # some releases of transformers 4 saved them in both places
-        twice = config.get(name, text.get(name)), text.get(name)
-        if nested and isinstance(twice[0], int | float) and twice[0] != twice[1] is not None:
-            raise ValueError(
-                f"config.json: {name} is {twice[0]} there, {twice[1]} in text_config: which holds?"
-            )
+    if nested:  # transformers 4.5x saved language keys in both places, and ids of pictures too
+        text = {k: v for k, v in text.items() if k in IDS or not k.endswith("_token_id")}
+        for name in {*TEXT_KEYS} - {*IDS}:
+            twice = config.get(name), text.get(name)
+            if all(isinstance(x, int | float) for x in twice) and twice[0] != twice[1]:
+                raise ValueError(
+                    f"config.json: {name} is {twice[0]} at its top, {twice[1]} in text_config"
+                )
     text = {**decoder, **text, "model_type": decoder["model_type"]}
     tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
     language = decoder_spec(text, tied=bool(tied), where="text_config." if nested else "")

@@ -106,7 +106,8 @@ class Spread(Squares):
             m, frame = runs[one.run], seen[one.run]
             if m > self.video:
                 raise ValueError(
-                    f"a video of {m} frames: this model is shown {self.video}; choose as many"
+                    f"a video of {m} frames: this model is shown {self.video}; set "
+                    "sampling.frames to as many"
                 )
             times = sum(place * m // self.video == frame for place in range(self.video))
             seen[one.run] += 1
