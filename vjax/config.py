@@ -66,9 +66,14 @@ class Model:
     hub: str = ""  # its name on a model hub, for the error where the folder is not there
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation, and of frozen weights
     image_size: Count = 0  # side in pixels of the frames it is shown, 0 = as the checkpoint says
-    attention: Literal["auto", "xla", "chunked", "cudnn", "splash"] = "auto"  # docs/attention.md
+    # docs/attention.md
+    attention: Literal["auto", "xla", "chunked", "cudnn", "splash", "tokamax"] = "auto"
     # how the decoder attends where mesh.context splits a row
     context_parallel: Literal["ring", "all_gather", "ulysses"] = "ring"
+    # slower rotary positions for rows `rope_factor` times as long as the checkpoint's
+    rope: Literal["as it is", "theta_scale", "position_interpolation"] = "as it is"
+    rope_factor: AboveZero = 1.0
+    rope_alpha: AboveZero = 1.0  # of theta_scale: the base grows by factor ** alpha
 
 
 @dataclass(frozen=True)
@@ -231,6 +236,16 @@ class Rehearsal:
 
 
 @dataclass(frozen=True)
+class Ladder:
+    """Longer rows in steps (--job=ladder): a run a rung, on the model of the rung before."""
+
+    base: Count = 0  # tokens of the rows that model.path was trained on
+    lengths: tuple[int, ...] = tuple(1024 * 2**n for n in range(5, 11))  # LWM's, 32K to 1M
+    rope: Literal["theta_scale", "position_interpolation"] = "theta_scale"
+    alpha: AboveZero = 1.0
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     every: Positive = 200  # steps
     max_to_keep: Positive = 2
@@ -328,6 +343,7 @@ class Config:
     optim: Optim = field(default_factory=Optim)
     train: Train = field(default_factory=Train)
     rehearsal: Rehearsal = field(default_factory=Rehearsal)
+    ladder: Ladder = field(default_factory=Ladder)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     eval: Eval = field(default_factory=Eval)
     export: Export = field(default_factory=Export)

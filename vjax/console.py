@@ -96,11 +96,15 @@ class _Tee:
 
 
 @contextlib.contextmanager
-def log_to(path: str | Path):
-    """Appends everything Python prints inside, stdout and stderr, to the file too (log.txt)."""
+def log_to(path: str | Path, *, quiet: bool = False):
+    """Appends everything Python prints inside, stdout and stderr, to the file too (log.txt).
+
+    Args:
+        quiet: to the file alone.
+    """
     with (
-        open(path, "a", encoding="utf-8") as copy,
-        contextlib.redirect_stdout(_Tee(sys.stdout, copy)),
-        contextlib.redirect_stderr(_Tee(sys.stderr, copy)),
+        open(path, "a", encoding="utf-8", buffering=1) as copy,
+        contextlib.redirect_stdout(copy if quiet else _Tee(sys.stdout, copy)),
+        contextlib.redirect_stderr(copy if quiet else _Tee(sys.stderr, copy)),
     ):
         yield

@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -26,15 +26,19 @@ from vjax import console
 from vjax.config import Config
 from vjax.console import UserError
 
+MEETING = ("coordinator", "num_processes", "process_id", "heartbeat_timeout")
+TOGETHER = ("train", "eval")  # jobs for several processes
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a command line asks for."""
+    """What a command line asks for; `processes` as `vjax.distributed.Meeting` has it, or None."""
 
     job: str
     config: Config
     workdir: Path
     fresh: bool
+    processes: Mapping[str, str | int | None]
 
 
 def jobs() -> list[str]:
@@ -63,6 +67,17 @@ def define_flags(values: flags.FlagValues, argv: Sequence[str] | None = None):
         "export.format",
         None,
         f"What --job=export writes, of {', '.join(config_lib.EXPORTS)}.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "coordinator", None, "HOST:PORT of process 0, where several run it.", flag_values=values
+    )
+    flags.DEFINE_integer("num_processes", None, "How many run it.", flag_values=values)
+    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", flag_values=values)
+    flags.DEFINE_integer(
+        "heartbeat_timeout",
+        None,
+        "Seconds without a sign of life after which a process is lost, and the others end.",
         flag_values=values,
     )
     flags.DEFINE_bool("fresh", False, "Start over: delete what is there.", flag_values=values)
@@ -111,7 +126,8 @@ def parse(argv: Sequence[str], values: flags.FlagValues | None = None) -> Run:
         config = config_lib.freeze(config_lib.to_dict(dataclasses.replace(config, export=export)))
     if values.job not in jobs():
         raise UserError(f"there is no job {values.job!r}; jobs: {', '.join(jobs())}")
-    return Run(values.job, config, workdir, values.fresh)
+    processes = {name: values[name].value for name in MEETING}
+    return Run(values.job, config, workdir, values.fresh, processes)
 
 
 def _check_config_flags(argv: Sequence[str]):
@@ -156,7 +172,7 @@ def open_workdir(run: Run):
             `--fresh` would delete a folder that is no run.
     """
     workdir, file = run.workdir, run.workdir / "config.json"
-    if run.fresh and run.job in ("train", "pretrain") and workdir.exists():
+    if run.fresh and run.job in ("train", "pretrain", "ladder") and workdir.exists():
         if not file.is_file() and any(workdir.iterdir()):
             raise UserError(f"--fresh would delete {workdir}, which holds no run (no config.json)")
         shutil.rmtree(workdir)
@@ -187,17 +203,59 @@ def start_jax():
 
 
 def main(run: Run):
-    open_workdir(run)
-    with console.log_to(run.workdir / "log.txt"):
+    """Runs it, as one of several processes where there are more.
+
+    Raises:
+        UserError: what the user can put right. Of several processes, each ends at once instead.
+    """
+    job = importlib.import_module(f"vjax.jobs.{run.job}")
+    if "jax" not in sys.modules:  # jobs on files alone start without it
+        open_workdir(run)
+        _log(job, run, "log.txt")
+        return
+    start_jax()
+    from vjax import distributed
+
+    distributed.join(distributed.Meeting.of(os.environ, **run.processes))
+    try:
+        if distributed.several() and run.job not in TOGETHER:
+            raise UserError(
+                f"--job={run.job} runs in one process; {', '.join(TOGETHER)} in several"
+            )
+        if distributed.is_first():
+            open_workdir(run)
+        distributed.share(run.workdir)
+        number = distributed.process()
+        _log(job, run, f"log-{number}.txt" if number else "log.txt", quiet=number > 0)
+    except BaseException as error:
+        if not distributed.several():
+            raise
+        distributed.abandon(_told(error))
+    distributed.part()
+
+
+def _told(error: BaseException) -> int:
+    """The exit code for an error, which the user is shown unless the log has it."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, UserError):
+        print(f"vjax: {error}", file=sys.stderr)
+        return 2
+    traceback.print_exception(error)
+    return 1
+
+
+def _log(job, run: Run, log: str, *, quiet: bool = False):
+    """Runs the job; what it prints is in the log too, and there alone if `quiet`."""
+    with console.log_to(run.workdir / log, quiet=quiet):
         try:
-            job = importlib.import_module(f"vjax.jobs.{run.job}")
-            if "jax" in sys.modules:  # jobs on files alone start without it
-                start_jax()
             job.run(run.config, run.workdir, fresh=run.fresh)
         except UserError:
             raise
         except Exception:
-            traceback.print_exc()  # inside, so that log.txt has it too
+            traceback.print_exc()  # inside, so that the log has it too
+            if quiet:
+                traceback.print_exc(file=sys.__stderr__)
             sys.exit(1)
 
 
@@ -208,8 +266,7 @@ def _plainly(function):
         try:
             return function(*args)
         except UserError as error:
-            print(f"vjax: {error}", file=sys.stderr)
-            sys.exit(2)
+            sys.exit(_told(error))
 
     return call
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -33,10 +34,15 @@ def make_mesh(data: int = 1, fsdp: int = 1, context: int = 1, tensor: int = 1) -
     """A mesh over the first data*fsdp*context*tensor devices.
 
     Raises:
-      ValueError: fewer devices than the product asks for.
+      ValueError: fewer devices than the product asks for; or more, in several processes.
     """
     shape = (data, fsdp, context, tensor)
     need, have = int(np.prod(shape)), jax.device_count()
+    if need < have and jax.process_count() > 1:
+        raise ValueError(
+            f"mesh data={data} fsdp={fsdp} context={context} tensor={tensor} takes {need} of "
+            f"{have} devices, and {jax.process_count()} processes take all of theirs"
+        )
     if need > have:
         raise ValueError(
             f"mesh data={data} fsdp={fsdp} context={context} tensor={tensor} needs {need} devices, "
@@ -101,8 +107,11 @@ def shardings(mesh: Mesh, tree):
 
 
 def place(mesh: Mesh, tree):
-    """Puts every array of a pytree where `shardings` says."""
-    return jax.device_put(tree, shardings(mesh, tree))
+    """Puts every array of a pytree where `shardings` says.
+
+    Of several processes, each holds the whole of an array that does not lie on the mesh yet.
+    """
+    return _put(tree, shardings(mesh, tree))
 
 
 def check_split(mesh: Mesh, tree, most: float = 0.02):
@@ -153,9 +162,54 @@ def _fitting(sizes: Mapping[str, int], axes, shape) -> PartitionSpec:
     )
 
 
+class Share(NamedTuple):
+    """Which blocks of a batch's rows a process makes, and into how many equal ones it is cut."""
+
+    blocks: tuple[int, ...] = (0,)
+    of: int = 1
+
+
+def row_share(mesh: Mesh, *, coarse: bool = False) -> Share:
+    """The blocks that this process' devices hold; one process holds all, as one block.
+
+    Args:
+      coarse: blocks as large as they can be, each of several devices; else one for each part that
+        data x fsdp cuts rows into.
+    """
+    if jax.process_count() == 1:
+        return Share()
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    owners = [{d.process_index for d in block} for block in mesh.devices.reshape(ways, -1)]
+    size = 1
+    while coarse and ways % (2 * size) == 0:
+        runs = [owners[n : n + 2 * size] for n in range(0, ways, 2 * size)]
+        if any(owner != run[0] for run in runs for owner in run):
+            break
+        size *= 2
+    here = jax.process_index()
+    mine = [n for n, owner in enumerate(owners[::size]) if here in owner]
+    return Share(tuple(mine), ways // size)
+
+
 def replicate(mesh: Mesh, tree):
     """Puts every array of a pytree whole on every device of the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return _put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def _put(tree, to):
+    """`jax.device_put`, which for several processes would compare what each of them holds."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, to)
+
+    def one(sharding: NamedSharding, array: jax.Array) -> jax.Array:
+        if not array.is_fully_addressable:
+            return jax.device_put(array, sharding)
+        host = np.asarray(array)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    if isinstance(to, NamedSharding):
+        return jax.tree.map(lambda array: one(to, array), tree)
+    return jax.tree.map(lambda at, part: jax.tree.map(lambda x: one(at, x), part), to, tree)
 
 
 def shardings_of(tree):

@@ -42,9 +42,11 @@ CASES = {name: (fields, GQA) for name, fields in MASKS.items()} | {
 }
 
 
-@pytest.fixture(params=["xla", "chunked", "splash"])
+@pytest.fixture(params=["xla", "chunked", "splash", "tokamax"])
 def backend(request, monkeypatch):
     """Blocks shorter than the rows, which they do not divide; splash interpreted, without a TPU."""
+    if request.param == "tokamax":
+        pytest.importorskip("tokamax")
     if request.param == "chunked":
         monkeypatch.setattr(chunked, "BLOCK", 3)
     if request.param == "splash" and jax.default_backend() != "tpu":

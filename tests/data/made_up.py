@@ -81,8 +81,8 @@ def plan(*, seed=3, batch_size=8, weights=None, procedural_share=0.5, **only) ->
     )
 
 
-def batches(made: TrainPlan, **options) -> FragmentBatches:
-    shape = made.shape(ROW_TOKENS, image_size=16, patches=SPEC.vision.patches)
+def batches(made: TrainPlan, shape=None, **options) -> FragmentBatches:
+    shape = shape or made.shape(ROW_TOKENS, image_size=16, patches=SPEC.vision.patches)
     return FragmentBatches(made, chat(), shape, PAD, **options)
 
 

@@ -26,6 +26,22 @@ def make(files, tmp_path):
     return call
 
 
+def joined(parts, blocks):
+    """The batch that shares of some blocks are; all of them say what it is made of."""
+    order = np.argsort([block for share in blocks for block in share])
+    whole = {"work": None, "plan": parts[0]["plan"]}
+    for name in parts[0].keys() - whole.keys():
+        cut = [
+            one
+            for part, of in zip(parts, blocks, strict=True)
+            for one in np.split(part[name], len(of))
+        ]
+        whole[name] = np.concatenate([cut[n] for n in order])
+    for part in parts[1:]:
+        np.testing.assert_array_equal(part["plan"], whole["plan"])
+    return whole
+
+
 def same(a, b):
     assert a.keys() - {"work"} == b.keys() - {"work"}
     for name in a.keys() - {"work"}:
@@ -73,25 +89,26 @@ def test_all_shapes_are_in_the_table(make):
     for i in range(made.plan.steps(0)):
         batch = made(i)
         empty = table[made.plan.batch(i).bucket]
-        assert {k: (v.shape, v.dtype) for k, v in batch.items() if k != "work"} == {
+        assert {k: (v.shape, v.dtype) for k, v in batch.items() if k not in ("work", "plan")} == {
             k: (v.shape, v.dtype) for k, v in empty.items()
         }
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_shares_of_processes_are_the_batch_of_one(make, processes):
+@pytest.mark.parametrize(
+    "blocks", [((0,), (1,)), ((0,), (1,), (2,), (3,)), ((0, 3), (1, 2))], ids=str
+)
+def test_shares_of_processes_are_the_batch_of_one(make, blocks):
     whole = make()
-    shares = [make(process=p, processes=processes) for p in range(processes)]
+    shares = [make(blocks=mine, of=sum(map(len, blocks))) for mine in blocks]
     for i in range(whole.plan.steps(0)):
-        parts = [share(i) for share in shares]
-        same({k: np.concatenate([part[k] for part in parts]) for k in parts[0]}, whole(i))
+        same(joined([share(i) for share in shares], blocks), whole(i))
 
 
 def test_micro_batches_are_the_batch_cut(make):
     whole, cut = make(), make(accumulate=2)
     for i in range(whole.plan.steps(0)):
         one, two = whole(i), cut(i)
-        for name in one.keys() - {"work", "vision_index"}:
+        for name in one.keys() - {"work", "plan", "vision_index"}:
             np.testing.assert_array_equal(np.concatenate(two[name]), one[name], err_msg=name)
         bank = np.concatenate([one["images"], np.zeros_like(one["images"][:1])])
         halves = [np.concatenate([half, half[:1]]) for half in two["images"]]
@@ -106,8 +123,8 @@ def test_micro_batches_are_the_batch_cut(make):
 
 
 def test_rows_that_cannot_be_shared_out(make):
-    with pytest.raises(ValueError, match="8 rows cannot be shared by 3 processes in 1 micro"):
-        make(processes=3)
+    with pytest.raises(ValueError, match="8 rows cannot be cut into 3 blocks in 1 micro"):
+        make(of=3)
 
 
 def damaged(made, path):
@@ -154,13 +171,13 @@ def test_blank_frames_where_the_policy_says_so(make, tmp_path):
 )
 def test_real_workers_make_the_same_batches(make, workers, threads, processes):
     whole = make()
-    shares = [make(workers=1, process=p, processes=processes) for p in range(processes)]
+    shares = [make(workers=1, blocks=(p,), of=processes) for p in range(processes)]
     options = dict(threads=threads, ahead=2, workers=workers)
     found = [pipeline(share, 1, 5, **options) for share in shares]
     try:
         for i in range(1, 5):
             parts = [next(share) for share in found]
-            same({k: np.concatenate([part[k] for part in parts]) for k in parts[0]}, whole(i))
+            same(joined(parts, [share.blocks for share in shares]), whole(i))
     finally:
         for share in shares:
             share.examples.footage.close()

@@ -63,7 +63,40 @@ def test_item_numbers_lead_back_to_the_plan(plan, make):
 
 def test_accumulation_stacks_the_batches_of_the_plan(plan, make):
     stacked = made_up.batches(plan, accumulate=3)(2)
-    same(stacked, {name: np.stack([make(n)[name] for n in (6, 7, 8)]) for name in make(0)})
+    del stacked["plan"]  # of the step as a whole
+    same(stacked, {name: np.stack([make(n)[name] for n in (6, 7, 8)]) for name in stacked})
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_shares_of_processes_hold_the_items_of_one(plan, make, accumulate):
+    """Each once, with its own pictures: in other rows, for every block is packed alone."""
+    shape = plan.shape(made_up.ROW_TOKENS, image_size=16, patches=make.shape.patches, of=2)
+    options = dict(accumulate=accumulate, of=2)
+    shares = [made_up.batches(plan, blocks=(n,), shape=shape, **options) for n in range(2)]
+    whole = made_up.batches(plan, accumulate=accumulate)
+    axis = int(accumulate > 1)
+    for i in range(plan.steps_per_epoch // accumulate):
+        parts = [share(i) for share in shares]
+        both = {k: np.concatenate([p[k] for p in parts], axis) for k in parts[0].keys() - {"plan"}}
+        assert segments(both) == segments(whole(i))
+        for part in parts:
+            np.testing.assert_array_equal(part["plan"], whole(i)["plan"])
+
+
+def segments(batch):
+    """Tokens of every example, and the pictures at its vision tokens."""
+    if batch["tokens"].ndim == 2:
+        batch = {k: v[None] for k, v in batch.items()}
+    patches = made_up.SPEC.vision.patches
+    found = []
+    for n, rows in enumerate(batch["tokens"]):
+        for b, row in enumerate(rows):
+            for s in sorted(set(batch["segment_ids"][n, b]) - {0}):
+                here = batch["segment_ids"][n, b] == s
+                index = batch["vision_index"][n, b][here]
+                seen = batch["images"][n][index[index >= 0] // patches]
+                found.append((row[here].tobytes(), seen.tobytes(), (index % patches).tobytes()))
+    return sorted(found)
 
 
 def test_shuffled_labels_change_answers_alone_and_only_to_candidates(plan, make):

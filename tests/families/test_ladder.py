@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vjax.families.ladder import length_ladder
+from vjax.families.ladder import length_ladder, slowed
 from vjax.families.spec import DecoderSpec, RopeScaling
 from vjax.families.text import decoder_config, decoder_spec
 from vjax.models.layers import rope_frequencies
@@ -68,7 +68,7 @@ def test_llama_2_climbs_from_4k_to_1m():
 def test_rungs_add_up(kind):
     spec = LLAMA
     for rung in length_ladder(4096, kind=kind):
-        spec = rung.spec(decoder_spec(decoder_config(spec)))  # as its checkpoint is read
+        spec = slowed(decoder_spec(decoder_config(spec)), rung.scaling)  # as its checkpoint is read
     np.testing.assert_allclose(
         rope_frequencies(spec), rope_frequencies(scaled(kind, 256)), rtol=1e-5
     )
@@ -81,4 +81,4 @@ def test_what_makes_no_ladder():
         length_ladder(1024, (8192, 4096))
     (rung,) = length_ladder(8192, (16384,))
     with pytest.raises(ValueError, match="theta_scale does not go on top of llama3 positions"):
-        rung.spec(scaled("llama3", 8.0))
+        slowed(scaled("llama3", 8.0), rung.scaling)

@@ -1,15 +1,18 @@
 """A decoder on a mesh whose context axis splits rows: the model of one device."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.attention.dense import jit
 from tests.models import tiny
 from vjax.data.order import zigzag
-from vjax.sharding import make_mesh
+from vjax.sharding import make_mesh, place
 
 pytestmark = [
     pytest.mark.smoke,
@@ -89,3 +92,31 @@ def test_what_is_kept_of_a_row_is_split_too():
         return program.memory_analysis().temp_size_in_bytes
 
     assert temporaries(8) < 0.4 * temporaries(2)
+
+
+@pytest.mark.parametrize(
+    ("backward", "hops"),
+    # keys, values, positions and segments hop, in a loop and once behind it; on the way back, after
+    # the layer is run again, dk and dv too (tests/attention/test_context.py counts those)
+    [(False, 2 * 4), (True, 2 * 4 + 2 * 4 + 4 + 3 * 2)],
+)
+def test_collectives_of_a_layer(backward, hops):
+    graphdef, state = nnx.split(tiny.model(tiny.spec(kv_heads=2)).decoder)
+
+    def loss(state, x, positions, segments):
+        hidden, _ = nnx.merge(graphdef, state)(x, positions, segments, remat=True)
+        return jnp.square(hidden).sum()
+
+    mesh = make_mesh(context=8)
+    with jax.set_mesh(mesh):
+        rows = NamedSharding(mesh, PartitionSpec(None, "context"))
+        shapes = [
+            jax.ShapeDtypeStruct((1, 128, 32), "float32", sharding=rows),
+            *[jax.ShapeDtypeStruct((1, 128), "int32", sharding=rows)] * 2,
+        ]
+        run = jax.jit(jax.grad(loss) if backward else loss)
+        program = run.lower(place(mesh, state), *shapes).compile().as_text()
+    # layers are one loop, so that what is in the program is there once a layer
+    assert len(re.findall(r" collective-permute(?:-start)?\(", program)) == hops
+    assert "all-gather" not in program
+    assert "all-to-all" not in program

@@ -1,6 +1,7 @@
 """The attention call that every model uses, and the table of backends behind it."""
 
 import functools
+import importlib.util
 import math
 import types
 from collections.abc import Mapping
@@ -9,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vjax.attention import chunked, context, cudnn, splash, xla
+from vjax.attention import chunked, context, cudnn, splash, tokamax, xla
 from vjax.attention.mask import SEE_ALL, Mask
 from vjax.sharding import mesh_axes
 
 BACKENDS: Mapping[str, types.ModuleType] = types.MappingProxyType(
-    {"xla": xla, "chunked": chunked, "cudnn": cudnn, "splash": splash}
+    {"xla": xla, "chunked": chunked, "cudnn": cudnn, "splash": splash, "tokamax": tokamax}
 )
 # backend -> platform, and what that is called; the others run everywhere
 NEEDS = types.MappingProxyType({"cudnn": ("gpu", "an NVIDIA GPU"), "splash": ("tpu", "a TPU")})
@@ -87,6 +88,8 @@ def attend(
 
 def absent(backend: str) -> str:
     """What this machine lacks for a backend; "" where it has it."""
+    if backend == "tokamax" and not importlib.util.find_spec("tokamax"):
+        return "a package that is not there: pip install tokamax"
     platform, needed = NEEDS.get(backend, (jax.default_backend(), ""))
     here = jax.default_backend()
     return "" if platform == here else f"{needed}; this is {here}"

@@ -1,5 +1,8 @@
 """cuDNN's flash attention on NVIDIA GPUs, through `jax.nn.dot_product_attention`."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -16,29 +19,44 @@ def lacks(q, k, mask: Mask) -> str:
     if H > 128 or H % 8:
         return f"a head size of at most 128 that 8 divides, not {H}"
     if mask.q_segments is not None or (mask.causal and mask.q_positions is not None):
-        if T * S > DENSE:
-            return f"a shorter row: segments are a dense mask there, of {T} x {S}"
         if T % 2 or S % 2:
             return f"even lengths where there are segments, not {T} and {S}"
-    return ""
+    return too_long(T, S, mask)
 
 
 def attend(q, k, v, mask: Mask, *, scale: float):
     """See `vjax.attention.attend`."""
-    seen, causal = None, mask.causal
-    if causal and mask.q_positions is not None:
-        seen, causal = allowed(mask, q.shape[1], k.shape[1]), False
+    call = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
+    return densely(call, q, k, v, mask, scale=scale)
+
+
+def too_long(T: int, S: int, mask: Mask) -> str:
+    """What `densely` would need; "" where it can."""
+    if mask.q_segments is None and not (mask.causal and mask.q_positions is not None):
+        return ""
+    return f"a shorter row: segments are a dense mask there, of {T} x {S}" if T * S > DENSE else ""
+
+
+def densely(call: Callable, q, k, v, mask: Mask, *, scale: float, windows: bool = True):
+    """By a function with the arguments of `jax.nn.dot_product_attention`: what it has no argument
+    for, segments and positions, as a dense mask.
+
+    Args:
+      windows: it takes them too.
+    """
+    seen, causal, window = None, mask.causal, mask.window if mask.causal else 0
+    if causal and (mask.q_positions is not None or (window and not windows)):
+        seen, causal, window = allowed(mask, q.shape[1], k.shape[1]), False, 0
     elif mask.q_segments is not None:
         seen = allowed(mask.replace(causal=False), q.shape[1], k.shape[1])
-    out = jax.nn.dot_product_attention(
+    out = call(
         q,
         k,
         v,
         mask=None if seen is None else jnp.broadcast_to(seen, (len(q), *seen.shape[1:]))[:, None],
         scale=scale,
         is_causal=causal,
-        local_window_size=(mask.window - 1, 0) if causal and mask.window else None,
-        implementation="cudnn",
+        local_window_size=(window - 1, 0) if window else None,
     )
     if seen is None:
         return out

@@ -1,7 +1,8 @@
 """Encoded examples -> the batch dict of WORKSPACE.md."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,17 +29,32 @@ class Shape:
     row_images: int = 0
 
 
-def micro_batches(
-    make: Callable[[int], dict[str, np.ndarray]], i: int, accumulate: int
-) -> dict[str, np.ndarray]:
-    """Batch i of a step that accumulates: its micro-batches stacked on a new leading axis.
-
-    One micro-batch stays as it is.
-    """
-    if accumulate == 1:
-        return make(i)
-    parts = [make(i * accumulate + n) for n in range(accumulate)]
+def stacked(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The micro-batches of a step on a new leading axis; a single one stays as it is."""
+    if len(parts) == 1:
+        return parts[0]
     return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+
+
+def joined(
+    parts: Sequence[dict[str, np.ndarray]], shape: Shape, blocks: Sequence[int], of: int
+) -> dict[str, np.ndarray]:
+    """Some blocks of a batch that is cut into `of`, each collated alone, as one share of it.
+
+    `vision_index` then leads into the bank of vision tokens of the whole batch.
+    """
+    here = shape.images * shape.patches  # of a block; the newline is behind those of all
+    for part, block in zip(parts, blocks, strict=True):
+        index = part["vision_index"]
+        moved = np.where(index == here, of * here, index + block * here)
+        part["vision_index"] = np.where(index < 0, index, moved).astype(np.int32)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def fingerprint(planned) -> np.ndarray:
+    """uint8 [16]: what a batch is made of, for processes to agree on; of anything with a repr."""
+    said = hashlib.blake2b(repr(planned).encode(), digest_size=16)
+    return np.frombuffer(said.digest(), np.uint8)
 
 
 def collate(

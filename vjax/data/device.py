@@ -6,29 +6,57 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vjax.data.order import TOKEN_FIELDS
 
-PEOPLE = ("item", "work")  # fields that no step needs
+PEOPLE = ("item", "work", "plan")  # fields that no step needs
 
 
-def put(batch: dict[str, np.ndarray], mesh: Mesh, *, stacked: bool = False) -> dict[str, jax.Array]:
+def put(
+    batch: dict[str, np.ndarray],
+    mesh: Mesh,
+    *,
+    stacked: bool = False,
+    share: tuple[tuple[int, ...], int] | None = None,
+) -> dict[str, jax.Array]:
     """Places every field on the mesh.
 
     Rows and pictures are split over the axes data and fsdp, the tokens of a row over context; what
-    an axis does not divide lies whole on it. Each process gives its own rows and pictures.
+    an axis does not divide lies whole on it.
 
     Args:
       stacked: fields have a leading axis of micro-batches, which is not split.
+      share: the blocks of rows and pictures that `batch` holds, ascending, and of how many
+        (`vjax.sharding.row_share`); None where every process has all of them, as a single one
+        always does.
 
     Returns:
       The batch without the fields that are for people.
     """
-    rows, context = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["context"]
+    ways, context = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["context"]
+    if jax.process_count() == 1:
+        share = None
     placed = {}
     for name, field in batch.items():
         if name in PEOPLE:
             continue
         count, *inner = field.shape[stacked:]
-        first = ("data", "fsdp") if count * jax.process_count() % rows == 0 else None
+        first = ("data", "fsdp") if share is not None or count % ways == 0 else None
         split = name in TOKEN_FIELDS and inner[0] % context == 0
         spec = PartitionSpec(*[None] * stacked, first, "context" if split else None)
-        placed[name] = jax.make_array_from_process_local_data(NamedSharding(mesh, spec), field)
+        placed[name] = _place(field, NamedSharding(mesh, spec), int(stacked), share)
     return placed
+
+
+def _place(field: np.ndarray, sharding: NamedSharding, axis: int, share) -> jax.Array:
+    if jax.process_count() == 1:
+        return jax.device_put(field, sharding)
+    if share is None:
+        return jax.make_array_from_callback(field.shape, sharding, lambda index: field[index])
+    blocks, of = share
+    each = field.shape[axis] // len(blocks)
+    shape = (*field.shape[:axis], each * of, *field.shape[axis + 1 :])
+
+    def part(index: tuple[slice, ...]) -> np.ndarray:
+        start, stop, _ = index[axis].indices(shape[axis])
+        first = blocks.index(start // each) * each + start % each
+        return field[(*index[:axis], slice(first, first + stop - start), *index[axis + 1 :])]
+
+    return jax.make_array_from_callback(shape, sharding, part)

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vjax.data.collate import Shape, collate, micro_batches
+from vjax.data.collate import Shape, collate, fingerprint, joined, stacked
 from vjax.data.items import FragmentItem
 from vjax.data.packing import pack
-from vjax.data.plan import TrainPlan
+from vjax.data.plan import TrainPlan, deal
 from vjax.data.rehearsal import Rehearsal
-from vjax.prompts.chat import Chat
+from vjax.prompts.chat import Chat, Encoded
 from vjax.video.frames import Clip
 from vjax.video.rng import philox, pick
 
@@ -59,16 +59,17 @@ class Lengths:
 
 @dataclasses.dataclass(frozen=True)
 class FragmentBatches:
-    """`batches(i)` is batch i of the plan: a pure function of i.
+    """`batches(i)` is batch i of the plan, or a share of it: a pure function of i.
 
     Attributes:
       plan: which items.
       chat: prompts to tokens.
-      shape: static shape of every micro-batch.
+      shape: static shape of a block of a micro-batch.
       pad_token_id: of the model spec.
       accumulate: micro-batches a step; with more than one, every field has them as leading axis.
       shuffle_labels: the control that must not learn: answers are replaced by a random candidate.
       rehearsal: what the base model answered; `rehearsed` of these examples join a micro-batch.
+      blocks, of: which blocks of a micro-batch, of how many; every process has its own.
     """
 
     plan: TrainPlan
@@ -79,19 +80,34 @@ class FragmentBatches:
     shuffle_labels: bool = False
     rehearsal: Rehearsal | None = None
     rehearsed: int = 0
+    blocks: tuple[int, ...] = (0,)
+    of: int = 1
+
+    @property
+    def share(self) -> tuple[tuple[int, ...], int]:
+        """As `vjax.data.device.put` takes it."""
+        return self.blocks, self.of
 
     def __call__(self, i: int) -> dict[str, np.ndarray]:
-        return micro_batches(self._micro, i, self.accumulate)
+        """Batch i; `plan`, uint8 [16], says what it is made of, the same in every share."""
+        numbers = range(i * self.accumulate, (i + 1) * self.accumulate)
+        batch = stacked([self._micro(n) for n in numbers])
+        ids = [item and item.id for n in numbers for item in self.plan.batch(n)]
+        return batch | {"plan": fingerprint(ids)}
 
     def _micro(self, i: int) -> dict[str, np.ndarray]:
-        items = [(n, item) for n, item in enumerate(self.plan.batch(i)) if item is not None]
-        encoded = [self.chat.encode(self._prompt(item)) for _, item in items]
+        dealt = deal(self.plan.batch(i), self.of)
+        rehearsed = []
         if self.rehearsal is not None:
             rng = philox("rehearsed", self.plan.cfg.seed, i)
-            encoded += self.rehearsal.draw(rng, self.rehearsed)
+            rehearsed = self.rehearsal.draw(rng, self.rehearsed)
+        made = [self._block(i, dealt[n], rehearsed[n :: self.of]) for n in self.blocks]
+        return joined(made, self.shape, self.blocks, self.of)
+
+    def _block(self, i: int, items: list[tuple[int, FragmentItem]], rehearsed: list[Encoded]):
+        encoded = [self.chat.encode(self._prompt(item)) for _, item in items] + rehearsed
         rows = pack([len(example.tokens) for example in encoded], self.shape.length)
-        numbers = [i * self.plan.batch_size + n for n, _ in items]
-        numbers += [-1] * (len(encoded) - len(items))
+        numbers = [i * self.plan.batch_size + n for n, _ in items] + [-1] * len(rehearsed)
         return collate(
             [[encoded[n] for n in row] for row in rows],
             self.shape,

@@ -157,27 +157,39 @@ class TrainPlan:
         epoch, step = divmod(i, self.steps_per_epoch)
         return self.epoch(epoch).batches[step]
 
-    def shape(self, length: int, *, image_size: int, patches: int) -> Shape:
-        """The static shape that every batch fits: rows of `length` tokens, packed."""
-        first = [[item for item in batch if item] for batch in self.epoch(0).batches]
-        images = [[item.images for item in batch] for batch in first]
-        tokens = [[self.length_of(item) for item in batch] for batch in first]
-        most = max(map(sum, images)) + math.ceil(self._spare(images)) + 2
-        rows = max(len(pack(batch, length)) for batch in tokens)
-        rows += math.ceil(self._spare(tokens) / length) + 1
+    def shape(self, length: int, *, image_size: int, patches: int, of: int = 1) -> Shape:
+        """The static shape that every batch fits, cut into `of` blocks: rows of `length` tokens."""
+        first = [
+            [item for _, item in block]
+            for batch in self.epoch(0).batches
+            for block in deal(batch, of)
+        ]
+        images = [[item.images for item in block] for block in first]
+        tokens = [[self.length_of(item) for item in block] for block in first]
+        most = max(map(sum, images)) + math.ceil(self._spare(images, of)) + 2
+        rows = max(len(pack(block, length)) for block in tokens)
+        rows += math.ceil(self._spare(tokens, of) / length) + 1
         return Shape(rows, length, most, image_size, patches)
 
-    def _spare(self, values: list[list[int]]) -> float:
+    def _spare(self, values: list[list[int]], of: int) -> float:
         """Room for later epochs, which draw other variants and wordings.
 
-        Three standard errors of a batch's sum, an epoch's items being drawn anew and dealt evenly.
+        Three standard errors of a block's sum, an epoch's items being drawn anew and dealt evenly.
         """
-        flat = [value for batch in values for value in batch]
-        return 3 * float(np.std(flat)) * self.batch_size / math.sqrt(len(flat))
+        flat = [value for block in values for value in block]
+        return 3 * float(np.std(flat)) * self.batch_size / of / math.sqrt(len(flat))
 
     def histogram(self) -> list[tuple[str, str, int]]:
         """(source, task, items of an epoch)."""
         return [(source, task, count) for (source, task), count in self.counts.items()]
+
+
+def deal(batch: Sequence[FragmentItem | None], of: int) -> list[list[tuple[int, FragmentItem]]]:
+    """A batch's items with their numbers in it, dealt into blocks that show about as much."""
+    items = [(n, item) for n, item in enumerate(batch) if item is not None]
+    if of > 1:
+        items.sort(key=lambda numbered: (-numbered[1].images, numbered[1].id))
+    return [items[block::of] for block in range(of)]
 
 
 def eval_records(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from vjax.data import words
-from vjax.data.collate import Shape, collate, micro_batches
+from vjax.data.collate import Shape, collate, stacked
 from vjax.data.conversations import IS_SPOTTED, SPOT
 from vjax.data.fragments import ROW_TOKENS
 from vjax.data.items import scene_prompt
@@ -47,7 +47,8 @@ class ConversationBatches:
     accumulate: int = 1
 
     def __call__(self, i: int) -> dict[str, np.ndarray]:
-        return micro_batches(self._micro, i, self.accumulate)
+        first = i * self.accumulate
+        return stacked([self._micro(first + n) for n in range(self.accumulate)])
 
     def _micro(self, i: int) -> dict[str, np.ndarray]:
         rng = philox("conversations", self.seed, i)

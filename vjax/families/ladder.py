@@ -20,28 +20,28 @@ class Rung:
     Attributes:
       length: tokens of a row.
       start: tokens of a row of the checkpoint that it starts from: the rung before, or the base.
-      scaling: of that checkpoint's rotary positions.
+      scaling: of that checkpoint's rotary positions, see `slowed`.
     """
 
     length: int
     start: int
     scaling: RopeScaling
 
-    def spec(self, before: DecoderSpec) -> DecoderSpec:
-        """The decoder of this rung, from that of the checkpoint that it starts from.
 
-        Raises:
-          ValueError: the checkpoint has a scaling that this one does not go on top of.
-        """
-        before, scaling = plain_rope(before), self.scaling
-        if before.rope_scaling is not None:
-            if (before.rope_scaling.kind, scaling.kind) != ("linear", "position_interpolation"):
-                raise ValueError(
-                    f"{scaling.kind} does not go on top of {before.rope_scaling.kind} positions"
-                )
-            factor = scaling.factor * before.rope_scaling.factor
-            scaling = dataclasses.replace(scaling, factor=factor)
-        return dataclasses.replace(before, rope_scaling=scaling)
+def slowed(before: DecoderSpec, scaling: RopeScaling) -> DecoderSpec:
+    """A decoder for longer rows than the checkpoint's that it starts from.
+
+    Raises:
+      ValueError: the checkpoint has a scaling that this one does not go on top of.
+    """
+    before = plain_rope(before)
+    if before.rope_scaling is not None:
+        if (before.rope_scaling.kind, scaling.kind) != ("linear", "position_interpolation"):
+            raise ValueError(
+                f"{scaling.kind} does not go on top of {before.rope_scaling.kind} positions"
+            )
+        scaling = dataclasses.replace(scaling, factor=scaling.factor * before.rope_scaling.factor)
+    return dataclasses.replace(before, rope_scaling=scaling)
 
 
 def length_ladder(

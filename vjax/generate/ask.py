@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from vjax import distributed
 from vjax.data.collate import Shape, collate
 from vjax.generate.answer import answer
 from vjax.models.video_llm import VideoLLM
@@ -75,15 +76,11 @@ def ask(
                     tokens[b, c, : len(ids)] = ids
                     mask[b, c, : len(ids)] = True
             batch.pop("item")
-            batch = {name: jnp.asarray(field) for name, field in batch.items()}
+            # numpy, not jax: of several processes each gives the whole batch
             scores, generated = answer(
-                model_parts,
-                batch,
-                (jnp.asarray(tokens), jnp.asarray(mask)),
-                max_new_tokens,
-                dtype=dtype,
+                model_parts, batch, (tokens, mask), max_new_tokens, dtype=dtype
             )
-            scores, generated = np.asarray(scores), np.asarray(generated)
+            scores, generated = distributed.fetch((scores, generated))
             for b, (_, n, _, candidates) in enumerate(part):
                 found[n] = scores[b, : len(candidates)], chat.decode(generated[b])
             on_batch(len(part))

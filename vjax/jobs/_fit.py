@@ -1,6 +1,7 @@
 """The steps of a run: state, checkpoints, metrics and the loop, put together once for every job."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from vjax import distributed
 from vjax.checkpoints import Checkpoints
 from vjax.config import Config, to_dict
 from vjax.console import UserError, progress, say
@@ -23,7 +25,7 @@ from vjax.families.spec import VideoSpec
 from vjax.jobs._model import dtype_of, mesh_of
 from vjax.sharding import check_split, place, replicate, shardings, shardings_of
 from vjax.train import loop, optimizer
-from vjax.train.metrics import Metrics
+from vjax.train.metrics import Metrics, Unwritten
 from vjax.train.step import TrainState, make_step
 
 
@@ -70,6 +72,7 @@ def fit(
     mesh: Mesh,
     *,
     shapes: Sequence[dict[str, np.ndarray]] = (),
+    share: tuple[tuple[int, ...], int] | None = None,
     gauge: Gauge | None = None,
 ) -> tuple[TrainState, float]:
     """Takes the steps that are left, from the newest checkpoint on.
@@ -79,6 +82,7 @@ def fit(
       parts: graphdef, trainable and frozen variables; these start values are left as they are.
       video: saved beside the weights.
       shapes: a batch of each shape that may come; the step is compiled for all of them first.
+      share: of a batch that make_batch gives, see `vjax.data.device.put`.
       gauge: of how the data keeps up; None for one of the threads that make batches.
 
     Returns:
@@ -125,8 +129,12 @@ def fit(
         )
         step = jax.jit(one, donate_argnums=0, out_shardings=(shardings_of(state), None))
 
+        numbers = itertools.count(start)
+
         def put(batch):
-            return device.put(batch, mesh, stacked=config.train.accumulate > 1)
+            if "plan" in batch:
+                distributed.agree_on_batch(next(numbers), batch["plan"].tobytes().hex())
+            return device.put(batch, mesh, stacked=config.train.accumulate > 1, share=share)
 
         context = config.mesh.context
         if context > 1 and config.model.context_parallel != "ulysses":
@@ -134,7 +142,8 @@ def fit(
         compiled = {}
         with progress(total=len(shapes), desc="compile", unit="shape") as bar:
             for batch in shapes:
-                compiled[batch["tokens"].shape] = step.lower(state, frozen, put(batch)).compile()
+                batch = put(batch)
+                compiled[batch["tokens"].shape] = step.lower(state, frozen, batch).compile()
                 bar.update()
 
         def take(state, batch):
@@ -158,7 +167,7 @@ def fit(
             if last:
                 checkpoints.wait()
 
-        metrics = Metrics(workdir, start)
+        metrics = Metrics(workdir, start) if distributed.is_first() else Unwritten()
         try:
             with (
                 checkpoints,

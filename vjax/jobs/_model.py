@@ -15,7 +15,8 @@ from vjax.checkpoints import Checkpoints, CheckpointSet
 from vjax.config import Config, cache_root
 from vjax.console import UserError, table
 from vjax.families import read_spec
-from vjax.families.spec import VIDEO_SPEC, ModelSpec, VideoSpec
+from vjax.families.ladder import slowed
+from vjax.families.spec import VIDEO_SPEC, ModelSpec, RopeScaling, VideoSpec
 from vjax.interop import load_weights
 from vjax.interop.checkpoint import PRESETS
 from vjax.jobs import _smollm2
@@ -79,7 +80,7 @@ def interface(config: Config) -> Interface:
     if not folder.is_dir():
         raise UserError(_absent(folder, options.hub))
     try:
-        spec = read_spec(folder)
+        spec = _slowed_spec(folder, config)
         if not isinstance(spec, ModelSpec):
             raise ValueError(f"{spec.family} is two towers and no language model: --job=zeroshot")
         if spec.vision is None:
@@ -113,7 +114,7 @@ def load(config: Config) -> Loaded:
     else:
         # what stays frozen needs no more digits than the computation has
         frozen = options.dtype if adapters and not rest else "float32"
-        spec, dtype = read_spec(known.folder), jnp.dtype(frozen)
+        spec, dtype = _slowed_spec(known.folder, config), jnp.dtype(frozen)
         model = load_weights(known.folder, spec, dtype=dtype, mesh=several)
         model = resize_positions(model, known.video.image_size)
     for part in (model.tower, model.still_tower, model.decoder):
@@ -146,6 +147,15 @@ def load(config: Config) -> Loaded:
     if several is not None:
         trainable, frozen = place(mesh, trainable), place(mesh, frozen)
     return Loaded(known.folder, known.spec, known.video, known.chat, graphdef, trainable, frozen)
+
+
+def _slowed_spec(folder: Path, config: Config) -> ModelSpec:
+    """The checkpoint's model spec, its rotary positions slowed as the config says."""
+    spec, options = read_spec(folder), config.model
+    if options.rope == "as it is" or not isinstance(spec, ModelSpec):
+        return spec
+    scaling = RopeScaling(options.rope, options.rope_factor, alpha=options.rope_alpha)
+    return dataclasses.replace(spec, text=slowed(spec.text, scaling))
 
 
 def _video_spec(folder: Path, config: Config, spec: ModelSpec) -> VideoSpec:

@@ -270,7 +270,7 @@ def heldout_loss(
         with jax.set_mesh(mesh), progress(total=steps, desc="held-out rows", unit="batch") as bar:
             state = place(mesh, (trainable, loaded.frozen))
             for batch in batches(judged, 0, steps, threads=config.data.read_threads):
-                values = loss(*state, device.put(batch, mesh))
+                values = loss(*state, device.put(batch, mesh, share=judged.share))
                 total, tokens = total + float(values[0]), tokens + float(values[1])
                 bar.update()
         return {"loss": total / max(tokens, 1.0), "tokens": tokens, "samples": len(numbers)}

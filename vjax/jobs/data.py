@@ -28,7 +28,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     i = config.data.show_batch
     model = _model.load(config) if _rehearsal.count(config) else _model.interface(config)
     made, batch = _batch(config, workdir, model, i)
-    work = batch.pop("work", None)
+    work, _ = batch.pop("work", None), batch.pop("plan", None)
     several = batch["tokens"].ndim == 3
     micro = [{k: v[m] for k, v in batch.items()} for m in range(len(batch["tokens"]))]
     parts = micro if several else [batch]

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+from vjax import distributed
 from vjax.config import Config
 from vjax.console import UserError, say
 from vjax.evals import summary
@@ -28,6 +29,8 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     suites, _ = _suites.make(config, corpus, loaded)
     what = "eval" if config.eval.control == "none" else f"eval-{config.eval.control}"
     found = _suites.run(config, suites, loaded, saved.trainable, corpus, what)
+    if not distributed.is_first():
+        return
     folder = workdir / "eval"
     _scores.write(workdir, found, what)
     scores = summary.summarise(

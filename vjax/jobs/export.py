@@ -27,7 +27,8 @@ SIDE_FILES = (".json", ".jinja", ".txt", ".model")
 CONFIG = "config.json"
 NOT_COPIED = (CONFIG, _model.VIDEO_SPEC)
 # of config.json, read by servers and tokenizers and by no forward pass
-KEPT = ("max_position_embeddings", "bos_token_id", "initializer_range", "attention_dropout")
+LENGTH = "max_position_embeddings"
+KEPT = (LENGTH, "bos_token_id", "initializer_range", "attention_dropout")
 PROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 # largest difference of logits after reloading, as a share of the largest logit; an adapter is
 # written in float32 and read back over the weights that it was trained on
@@ -70,7 +71,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
             else:
                 save_orbax(folder, whole)
             copy_side_files(loaded, folder)
-            keep_settings(loaded.folder / CONFIG, folder / CONFIG)
+            keep_settings(loaded.folder / CONFIG, folder / CONFIG, config.model.rope_factor)
         off = float(np.abs(probe(loaded, reloaded(config, loaded, folder, form)) - want).max())
         share = off / float(np.abs(want).max())
         if not share <= (ADAPTER_TOLERANCE if form == "peft" else TOLERANCE[config.model.dtype]):
@@ -120,12 +121,18 @@ def copy_side_files(loaded: _model.Loaded, folder: Path):
     (folder / _model.VIDEO_SPEC).write_text(video + "\n")
 
 
-def keep_settings(old: Path, new: Path):
-    """Settings of the old config.json that a model does not hold: context length and the like."""
+def keep_settings(old: Path, new: Path, longer: float = 1.0):
+    """Settings of the old config.json that a model does not hold: context length and the like.
+
+    Args:
+      longer: by how much the context is longer than the old one.
+    """
     before, after = read_json(old), read_json(new)
     text = before.get("text_config", before), after.get("text_config", after)
     for source, target in ((before, after), text):
         target |= {name: source[name] for name in KEPT if name in source}
+        if LENGTH in target:
+            target[LENGTH] = int(target[LENGTH] * longer)
         ends = source.get("eos_token_id")
         if isinstance(ends, list) and "eos_token_id" in target:
             target["eos_token_id"] = ends

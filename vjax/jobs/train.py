@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from vjax import distributed
 from vjax.config import Config, to_dict
 from vjax.console import UserError, say, table
 from vjax.data.conversations import SceneClip, about
@@ -19,6 +20,7 @@ from vjax.evals.report import write_report
 from vjax.fragments import Drop
 from vjax.jobs import _corpus, _model, _rehearsal, _rows, _scores, _suites
 from vjax.jobs._fit import fit, make_tools
+from vjax.sharding import Share, row_share
 from vjax.train.metrics import read_metrics
 from vjax.video.errors import VideoError
 from vjax.video.files import written_whole
@@ -64,10 +66,13 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     clock.phase("evaluate before")
     make_batch, lost = make_batches(config, corpus, loaded)
     clock.phase("plan")
-    state, _ = fit(config, workdir, make_batch, loaded.parts, loaded.video, *tools)
+    share = getattr(make_batch, "share", None)  # scene questions are made whole everywhere
+    state, _ = fit(config, workdir, make_batch, loaded.parts, loaded.video, *tools, share=share)
     clock.phase("train")
     after = score(config, workdir, suites, loaded, state.trainable, corpus, "after")
     clock.phase("evaluate after")
+    if not distributed.is_first():
+        return
     results = summary.results(
         [item for items in before.values() for item in items],
         [item for items in after.values() for item in items],
@@ -94,23 +99,27 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
 
 def _on_rows(config: Config, workdir: Path, loaded: _model.Loaded, tools: tuple, clock: Clock):
     """Supervised tuning on data.mixture, judged by the loss on the rows held out."""
-    made = _rows.make(config, workdir, loaded)
+    made, mesh = _rows.make(config, workdir, loaded), tools[-1]
+    try:
+        made = dataclasses.replace(made, **row_share(mesh)._asdict())
+    except ValueError as error:
+        raise UserError(str(error)) from error
     clock.phase("plan")
-    heldout_loss = _rows.heldout_loss(config, made, loaded, tools[-1])
+    heldout_loss = _rows.heldout_loss(config, made, loaded, mesh)
     try:
         file = workdir / "eval" / "rows-before.json"
         if file.exists():
             before = json.loads(file.read_text())
         else:
             before = heldout_loss(loaded.trainable)
-            with written_whole(file) as partial:
-                partial.write_text(json.dumps(before))
+            if distributed.is_first():
+                with written_whole(file) as partial:
+                    partial.write_text(json.dumps(before))
         clock.phase("evaluate before")
         gauge = _rows.gauge(config)
         shapes = [made.empty(bucket) for bucket in range(len(made.plan.buckets))]
-        state, _ = fit(
-            config, workdir, made, loaded.parts, loaded.video, *tools, shapes=shapes, gauge=gauge
-        )
+        about = dict(shapes=shapes, share=made.share, gauge=gauge)
+        state, _ = fit(config, workdir, made, loaded.parts, loaded.video, *tools, **about)
         clock.phase("train")
         after = heldout_loss(state.trainable)
         clock.phase("evaluate after")
@@ -118,6 +127,8 @@ def _on_rows(config: Config, workdir: Path, loaded: _model.Loaded, tools: tuple,
         raise UserError(f"data.mixture: {error}; the same command goes on from there") from error
     finally:
         made.examples.footage.close()
+    if not distributed.is_first():
+        return
     found = {"heldout": before | {"loss_after": after["loss"]}} if before else {}
     values = {"schema_version": summary.SCHEMA_VERSION, "rows": found, "config": to_dict(config)}
     values |= {"versions": _scores.versions(), "seconds": clock.seconds}
@@ -137,17 +148,27 @@ def make_batches(
     options = config.train
     if options.questions == "fragments":
         plan = make_plan(config, corpus, model)
-        shape = plan.shape(row_tokens(plan), image_size=video.image_size, patches=chat.patches)
+        share = Share()
+        if distributed.several():
+            share = row_share(_model.mesh_of(config), coarse=True)
+        shape = plan.shape(
+            row_tokens(plan), image_size=video.image_size, patches=chat.patches, of=share.of
+        )
         shuffle = options.control == "shuffle_labels"
         count = _rehearsal.count(config)
         rehearsal = _rehearsal.make(config, corpus, model) if count else None
         if rehearsal is not None:
             try:
-                shape = with_rehearsal(shape, rehearsal, count)
+                shape = with_rehearsal(shape, rehearsal, -(-count // share.of))
             except ValueError as error:
                 raise UserError(str(error)) from error
+        # as many rows and pictures for every device that a block is split over
+        split = config.mesh.data * config.mesh.fsdp // share.of
+        shape = dataclasses.replace(
+            shape, rows=-(-shape.rows // split) * split, images=-(-shape.images // split) * split
+        )
         made = FragmentBatches(
-            plan, chat, shape, pad, options.accumulate, shuffle, rehearsal, count
+            plan, chat, shape, pad, options.accumulate, shuffle, rehearsal, count, *share
         )
         return made, plan.epoch(0).drops
     keys = corpus.train.get("procedural")
@@ -188,5 +209,6 @@ def score(config, workdir, suites, loaded, state, corpus, what: str) -> dict[str
     if all(_scores.file_of(workdir, suite, what).exists() for suite in suites):
         return _scores.read(workdir, suites, what)
     found = _suites.run(config, suites, loaded, state, corpus, what)
-    _scores.write(workdir, found, what)
+    if distributed.is_first():
+        _scores.write(workdir, found, what)
     return found

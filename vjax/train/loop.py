@@ -1,7 +1,5 @@
 """The training loop: batch, step, log, save, and again; it reads top to bottom."""
 
-import contextlib
-import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
@@ -9,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from vjax import distributed
 from vjax.train.metrics import Metrics
 from vjax.train.step import TrainState
 
@@ -88,19 +87,21 @@ def fit(
     done = start
     if gauge is not None:
         gauge.begin()
-    with _signals() as stopped:
+    with distributed.stopping() as asked:
         for n in range(start, stop):
-            asked = time.perf_counter()
+            before = time.perf_counter()
             batch = next(batches)
-            waited += time.perf_counter() - asked
+            waited += time.perf_counter() - before
             if gauge is not None:
                 gauge.taken(batch)
-            tokens += int((batch["segment_ids"] > 0).sum())
-            state, values = step(state, put(batch))
+            placed = put(batch)
+            seen = batch["segment_ids"]  # of this process, of as many elsewhere
+            tokens += int((seen > 0).sum() * placed["segment_ids"].size / seen.size)
+            state, values = step(state, placed)
             done = n + 1
             pending.append((done, values | {"lr": lr(n)}))
             bar.update()
-            stopping = bool(stopped)  # looked at once: a later signal waits for the next step
+            stopping = asked.after(done)  # once: a later signal waits for the next step
             last = done == stop or stopping
             due = last or (save_every > 0 and done % save_every == 0)
             if due or done % log_every == 0:
@@ -109,21 +110,6 @@ def fit(
                 save(done, state, last)
             if stopping:
                 break
-        if stopped:
-            raise Stopped(f"stopped by signal {stopped[0]} after step {done}")
+        if asked.signal:
+            raise Stopped(f"stopped by signal {asked.signal} after step {done}")
     return state
-
-
-@contextlib.contextmanager
-def _signals():
-    """A list that fills when SIGTERM or SIGINT comes: the step under way is finished first."""
-    came: list[int] = []
-    old = {}
-    with contextlib.suppress(ValueError):  # not in the main thread: leave signals alone
-        for number in (signal.SIGTERM, signal.SIGINT):
-            old[number] = signal.signal(number, lambda n, _: came.append(n))
-    try:
-        yield came
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -43,6 +43,16 @@ class Metrics:
         self.board.close()
 
 
+class Unwritten:
+    """In place of `Metrics` where another process writes them."""
+
+    def write(self, step: int, values: dict[str, float]): ...
+
+    def flush(self): ...
+
+    def close(self): ...
+
+
 def read_metrics(path: str | Path) -> list[dict]:
     """Rows of metrics.jsonl in order; a last line that was cut short by a kill is left out."""
     path = Path(path)
