@@ -277,6 +277,15 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Planned:
+    """Only `--job=plan` reads it; the flag --plan.topology sets its machine too."""
+
+    topology: str = "v5e:4x4"  # v5e, v5p, v6e: AxB or AxBxC; h200:8, cpu:8
+    frames: Count = 64  # of every row
+    tokens: Count = 0  # of a row; 0 = those of its frames and 128 of text
+
+
+@dataclass(frozen=True)
 class Pretrain:
     """Only `--job=pretrain` reads these: how vjax-tiny itself is made."""
 
@@ -347,6 +356,7 @@ class Config:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     eval: Eval = field(default_factory=Eval)
     export: Export = field(default_factory=Export)
+    plan: Planned = field(default_factory=Planned)
     zeroshot: ZeroShot = field(default_factory=ZeroShot)
     mesh: MeshShape = field(default_factory=MeshShape)
     pretrain: Pretrain = field(default_factory=Pretrain)
@@ -415,7 +425,7 @@ def diff(a: Config, b: Config) -> list[str]:
 # prefixes of fields that say how a run is carried out, not what comes of it: free on resume
 EXECUTION = (
     "data.workers", "data.read_threads", "data.processes", "data.show_batch", "store.runner",
-    "store.beam", "train.log_every", "checkpoint.", "mesh.", "export.", "model.attention",
+    "store.beam", "train.log_every", "checkpoint.", "mesh.", "export.", "plan.", "model.attention",
     "model.context_parallel",
 )  # fmt: skip
 

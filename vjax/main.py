@@ -70,6 +70,9 @@ def define_flags(values: flags.FlagValues, argv: Sequence[str] | None = None):
         flag_values=values,
     )
     flags.DEFINE_string(
+        "plan.topology", None, "Machine that --job=plan compiles for: v5e:4x4.", flag_values=values
+    )
+    flags.DEFINE_string(
         "coordinator", None, "HOST:PORT of process 0, where several run it.", flag_values=values
     )
     flags.DEFINE_integer("num_processes", None, "How many run it.", flag_values=values)
@@ -124,6 +127,9 @@ def parse(argv: Sequence[str], values: flags.FlagValues | None = None) -> Run:
     if formats := values["export.format"].value:
         export = dataclasses.replace(config.export, format=tuple(formats))
         config = config_lib.freeze(config_lib.to_dict(dataclasses.replace(config, export=export)))
+    if topology := values["plan.topology"].value:
+        plan = dataclasses.replace(config.plan, topology=topology)
+        config = dataclasses.replace(config, plan=plan)
     if values.job not in jobs():
         raise UserError(f"there is no job {values.job!r}; jobs: {', '.join(jobs())}")
     processes = {name: values[name].value for name in MEETING}

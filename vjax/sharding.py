@@ -1,7 +1,9 @@
 """The mesh and the one table that says which array axis lies on which mesh axis."""
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -48,10 +50,31 @@ def make_mesh(data: int = 1, fsdp: int = 1, context: int = 1, tensor: int = 1) -
             f"mesh data={data} fsdp={fsdp} context={context} tensor={tensor} needs {need} devices, "
             f"{have} found"
         )
+    return mesh_over(jax.devices()[:need], shape)
+
+
+def mesh_over(devices: Sequence, shape: tuple[int, ...]) -> Mesh:
+    """A mesh over these devices; sizes as in MESH_AXES."""
     # jax.make_mesh defaults to Explicit axes; sharding by constraint wants Auto
-    return jax.make_mesh(
-        shape, MESH_AXES, axis_types=(AxisType.Auto,) * 4, devices=jax.devices()[:need]
-    )
+    return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 4, devices=devices)
+
+
+_platform: contextvars.ContextVar[str] = contextvars.ContextVar("platform", default="")
+
+
+def platform() -> str:
+    """What programs are made for: cpu, gpu or tpu."""
+    return _platform.get() or jax.default_backend()
+
+
+@contextlib.contextmanager
+def programs_for(name: str) -> Iterator[None]:
+    """Programs that are traced inside are for another platform than this one."""
+    before = _platform.set(name)
+    try:
+        yield
+    finally:
+        _platform.reset(before)
 
 
 def partition_spec(axes: tuple[str | None, ...]) -> PartitionSpec:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from vjax.attention import chunked, context, cudnn, splash, tokamax, xla
 from vjax.attention.mask import SEE_ALL, Mask
-from vjax.sharding import mesh_axes
+from vjax.sharding import mesh_axes, platform
 
 BACKENDS: Mapping[str, types.ModuleType] = types.MappingProxyType(
     {"xla": xla, "chunked": chunked, "cudnn": cudnn, "splash": splash, "tokamax": tokamax}
@@ -90,14 +90,14 @@ def absent(backend: str) -> str:
     """What this machine lacks for a backend; "" where it has it."""
     if backend == "tokamax" and not importlib.util.find_spec("tokamax"):
         return "a package that is not there: pip install tokamax"
-    platform, needed = NEEDS.get(backend, (jax.default_backend(), ""))
-    here = jax.default_backend()
-    return "" if platform == here else f"{needed}; this is {here}"
+    wanted, needed = NEEDS.get(backend, (platform(), ""))
+    here = platform()
+    return "" if wanted == here else f"{needed}; this is {here}"
 
 
 def choose(q, k, mask: Mask) -> str:
     """The backend that `auto` stands for."""
-    short, name = AUTO.get(jax.default_backend(), AUTO["cpu"])
+    short, name = AUTO.get(platform(), AUTO["cpu"])
     if q.shape[1] * k.shape[1] <= short:
         return "xla"
     return "chunked" if BACKENDS[name].lacks(q, k, mask) else name

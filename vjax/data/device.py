@@ -30,19 +30,27 @@ def put(
     Returns:
       The batch without the fields that are for people.
     """
-    ways, context = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["context"]
     if jax.process_count() == 1:
         share = None
     placed = {}
     for name, field in batch.items():
         if name in PEOPLE:
             continue
-        count, *inner = field.shape[stacked:]
-        first = ("data", "fsdp") if share is not None or count % ways == 0 else None
-        split = name in TOKEN_FIELDS and inner[0] % context == 0
-        spec = PartitionSpec(*[None] * stacked, first, "context" if split else None)
-        placed[name] = _place(field, NamedSharding(mesh, spec), int(stacked), share)
+        where = sharding_of(name, field.shape, mesh, stacked=stacked, cut=share is not None)
+        placed[name] = _place(field, where, int(stacked), share)
     return placed
+
+
+def sharding_of(
+    name: str, shape: tuple[int, ...], mesh: Mesh, *, stacked: bool, cut: bool = False
+) -> NamedSharding:
+    """Where a field of this shape lies; `cut`: its rows are a share, of as many as it takes."""
+    ways, context = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["context"]
+    count, *inner = shape[stacked:]
+    first = ("data", "fsdp") if cut or count % ways == 0 else None
+    split = name in TOKEN_FIELDS and inner[0] % context == 0
+    spec = PartitionSpec(*[None] * stacked, first, "context" if split else None)
+    return NamedSharding(mesh, spec)
 
 
 def _place(field: np.ndarray, sharding: NamedSharding, axis: int, share) -> jax.Array:

@@ -34,11 +34,21 @@ def make_tools(
 ) -> tuple[optax.GradientTransformation, optax.Schedule, Mesh]:
     """Optimiser, learning rate and mesh: what a config may ask for in vain, so before any work.
 
+    Raises as `make_optimizer`, and a UserError for a mesh larger than the machine.
+    """
+    return *make_optimizer(config, trainable, groups), mesh_of(config)
+
+
+def make_optimizer(
+    config: Config, trainable: nnx.State, groups: Sequence[str] = ()
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Optimiser and learning rate.
+
     Args:
       groups: `REGEX=MULTIPLIER` of the learning rate, before those of optim.groups.
 
     Raises:
-      UserError: optim.groups that match nothing, or a mesh larger than the machine.
+      UserError: optim.groups that match nothing.
     """
     options = config.optim
     lr = optimizer.schedule(
@@ -58,7 +68,21 @@ def make_tools(
         )
     except ValueError as error:
         raise UserError(str(error)) from error
-    return tx, lr, mesh_of(config)
+    return tx, lr
+
+
+def jitted_step(config: Config, graphdef: nnx.GraphDef, tx, lie):
+    """step(state, frozen, batch); `lie`: where the state's arrays do."""
+    step = make_step(
+        graphdef,
+        tx,
+        dtype=dtype_of(config),
+        remat=config.train.remat,
+        accumulate=config.train.accumulate,
+        seed=config.seed,
+        dropout=config.lora.dropout > 0,
+    )
+    return jax.jit(step, donate_argnums=0, out_shardings=(lie, None))
 
 
 def fit(
@@ -118,16 +142,7 @@ def fit(
             state = TrainState(saved.trainable, saved.optimizer, at)
             seen, before = saved.counters["items_seen"], saved.counters.get("seconds", 0.0)
             say(f"resuming after step {start} of {config.train.steps}")
-        one = make_step(
-            graphdef,
-            tx,
-            dtype=dtype_of(config),
-            remat=config.train.remat,
-            accumulate=config.train.accumulate,
-            seed=config.seed,
-            dropout=config.lora.dropout > 0,
-        )
-        step = jax.jit(one, donate_argnums=0, out_shardings=(shardings_of(state), None))
+        step = jitted_step(config, graphdef, tx, shardings_of(state))
 
         numbers = itertools.count(start)
 

@@ -80,7 +80,7 @@ def interface(config: Config) -> Interface:
     if not folder.is_dir():
         raise UserError(_absent(folder, options.hub))
     try:
-        spec = _slowed_spec(folder, config)
+        spec = slowed_spec(folder, config)
         if not isinstance(spec, ModelSpec):
             raise ValueError(f"{spec.family} is two towers and no language model: --job=zeroshot")
         if spec.vision is None:
@@ -114,14 +114,28 @@ def load(config: Config) -> Loaded:
     else:
         # what stays frozen needs no more digits than the computation has
         frozen = options.dtype if adapters and not rest else "float32"
-        spec, dtype = _slowed_spec(known.folder, config), jnp.dtype(frozen)
+        spec, dtype = slowed_spec(known.folder, config), jnp.dtype(frozen)
         model = load_weights(known.folder, spec, dtype=dtype, mesh=several)
         model = resize_positions(model, known.video.image_size)
+    prepare(config, model)
+    graphdef, trainable, frozen = parts_of(config, model)
+    if several is not None:
+        trainable, frozen = place(mesh, trainable), place(mesh, frozen)
+    return Loaded(known.folder, known.spec, known.video, known.chat, graphdef, trainable, frozen)
+
+
+def prepare(config: Config, model: VideoLLM):
+    """Attention as the config says, and fresh adapters (B = 0) if these are to train.
+
+    Raises:
+      UserError: lora.targets that match nothing.
+    """
+    options = config.model
     for part in (model.tower, model.still_tower, model.decoder):
         if part is not None:
             part.attention = options.attention
     model.decoder.context_parallel = options.context_parallel
-    if adapters:
+    if split_trainable(config.train.trainable)[0]:
         adapter = config.lora
         try:
             lora.add(
@@ -135,21 +149,28 @@ def load(config: Config) -> Loaded:
             )
         except ValueError as error:
             raise UserError(str(error)) from error
+
+
+def parts_of(config: Config, model: VideoLLM) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+    """The model taken apart: graphdef, what trains, what does not.
+
+    Raises:
+      UserError: train.trainable matches nothing.
+    """
     graphdef, trainable, frozen = nnx.split(
         model, lora.trainable_filter(config.train.trainable), ...
     )
+    rest = split_trainable(config.train.trainable)[1]
     flat = {lora.path_str(path) for path, _ in nnx.to_flat_state(trainable)}
     if not flat or (rest and not any(re.fullmatch(rest, path) for path in flat)):
         there = ", ".join(sorted(lora.path_str(path) for path, _ in nnx.to_flat_state(frozen)))
         raise UserError(
             f"train.trainable {config.train.trainable!r} matches no parameter; there are: {there}"
         )
-    if several is not None:
-        trainable, frozen = place(mesh, trainable), place(mesh, frozen)
-    return Loaded(known.folder, known.spec, known.video, known.chat, graphdef, trainable, frozen)
+    return graphdef, trainable, frozen
 
 
-def _slowed_spec(folder: Path, config: Config) -> ModelSpec:
+def slowed_spec(folder: Path, config: Config) -> ModelSpec:
     """The checkpoint's model spec, its rotary positions slowed as the config says."""
     spec, options = read_spec(folder), config.model
     if options.rope == "as it is" or not isinstance(spec, ModelSpec):

@@ -107,6 +107,7 @@ class Decoder(nnx.Module):
                 0.02 * rngs.params.normal((spec.width, spec.vocab)), axes=("embed", "vocab")
             )
 
+    @jax.named_scope("decoder")
     def __call__(
         self,
         x: Float[Array, "B T D"],
@@ -180,6 +181,7 @@ class Decoder(nnx.Module):
             cache = Cache(k=k, v=v, segments=all_seg, positions=all_pos)
         return self.norm(x), cache if keep_kv else None
 
+    @jax.named_scope("head")
     def logits(self, x: Float[Array, "... D"]) -> Float[Array, "... vocab"]:
         """float32 scores over the vocabulary."""
         head = self.embed[...].T if self.head is None else self.head[...]

@@ -203,6 +203,7 @@ class Tower(nnx.Module):
             x, jnp.broadcast_to(hw, (V, *hw.shape)), even=bool(even), remat=remat, key=key
         )
 
+    @jax.named_scope("tower")
     def encode(
         self,
         patches: Float[Array, "V P C"],

@@ -1,0 +1,237 @@
+"""What a run's train step costs on a machine that is not here: compiled, counted, not run."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vjax.config import Config
+from vjax.console import UserError, say, table
+from vjax.data import device
+from vjax.data.collate import Shape, collate
+from vjax.data.order import TOKEN_FIELDS
+from vjax.families.spec import ModelSpec
+from vjax.jobs import _model
+from vjax.jobs._fit import jitted_step, make_optimizer
+from vjax.models import lora
+from vjax.models.resize import resized_spec
+from vjax.models.video_llm import VideoLLM
+from vjax.plan import flops
+from vjax.plan.collectives import traffic
+from vjax.plan.machines import Machine
+from vjax.plan.step import Memory, StepPlan, gib
+from vjax.prompts.media import Squares
+from vjax.sharding import check_split, mesh_over, programs_for, shardings
+from vjax.train.step import TrainState
+from vjax.video.files import written_whole
+
+TEXT, STEP = 128, 64  # tokens of a row beside its frames; its length is a multiple of
+OPTIMISER = "optimizer"
+
+
+def run(config: Config, workdir: Path, *, fresh: bool = False):
+    """Compiles the step for config.plan.topology, prints what it costs, and writes plan.json.
+
+    Raises:
+      UserError: a machine that is not known or has no compiler here, or a mesh that does not fit
+        it.
+    """
+    try:
+        machine = Machine.named(config.plan.topology)
+    except ValueError as error:
+        raise UserError(f"plan.topology: {error}") from error
+    made, sizes = plan(config, machine)
+    with written_whole(workdir / "plan.json") as partial:
+        partial.write_text(json.dumps(as_json(made, sizes), indent=2) + "\n")
+    say(told(made, sizes))
+    if not made.fits:
+        say(f"first thing to change: {suggest(config, made)}")
+
+
+def plan(config: Config, machine: Machine) -> tuple[StepPlan, dict[str, tuple[int, int]]]:
+    """The step's figures, and (parameters, bytes) of each group of variables.
+
+    Raises:
+      UserError: as `run`.
+    """
+    shape = tuple(dataclasses.asdict(config.mesh).values())
+    if np.prod(shape) != machine.count:
+        raise UserError(
+            f"plan.topology={machine.name} has {machine.count} chips, and the mesh "
+            f"{dataclasses.asdict(config.mesh)} {np.prod(shape)}: set --config.mesh.fsdp=..."
+        )
+    try:
+        mesh = mesh_over(machine.devices(), shape)
+    except ValueError as error:
+        raise UserError(f"plan.topology: {error}") from error
+    spec = _spec(config)
+    with programs_for(machine.chip.platform):
+        graphdef, trainable, frozen = abstract(config, spec)
+        tx, _ = make_optimizer(config, trainable)
+        with jax.set_mesh(mesh):
+            try:
+                check_split(mesh, (trainable, frozen))
+            except ValueError as error:
+                raise UserError(str(error)) from error
+            optimizer = jax.eval_shape(tx.init, trainable)
+            step = jax.ShapeDtypeStruct(
+                (), jnp.int32, sharding=NamedSharding(mesh, PartitionSpec())
+            )
+            state = TrainState(_placed(mesh, trainable), _placed(mesh, optimizer), step)
+            frozen = _placed(mesh, frozen)
+            fields, tokens = batch(config, spec, mesh)
+            lie = jax.tree.map(lambda leaf: leaf.sharding, state)
+            jitted = jitted_step(config, graphdef, tx, lie)
+            compiled = jitted.lower(state, frozen, fields).compile()
+            counted = flops.count(jitted.trace(state, frozen, fields).jaxpr)
+            plain = dataclasses.replace(
+                config, train=dataclasses.replace(config.train, remat=False)
+            )
+            needed = flops.count(
+                jitted_step(plain, graphdef, tx, lie).trace(state, frozen, fields).jaxpr
+            )
+    sizes = {"trainable": _size(trainable), "frozen": _size(frozen), OPTIMISER: _size(optimizer)}
+    made = StepPlan(
+        machine,
+        Memory.of(compiled),
+        counted,
+        float(sum(needed.values())),
+        traffic(compiled.as_text(), mesh.shape),
+        tokens,
+    )
+    return made, sizes
+
+
+def _spec(config: Config) -> ModelSpec:
+    folder = _model.TINY if config.model.path in ("", "random") else Path(config.model.path)
+    try:
+        spec = _model.slowed_spec(folder, config)
+    except (ValueError, OSError) as error:
+        raise UserError(f"model.path {config.model.path!r}: {error}") from error
+    if spec.vision is not None and config.model.image_size:
+        spec = resized_spec(spec, config.model.image_size)
+    return spec
+
+
+def abstract(config: Config, spec: ModelSpec) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+    """The parts of the model as `_model.load` gives them, shapes in the place of arrays."""
+
+    def made() -> VideoLLM:
+        model = VideoLLM(spec, rngs=nnx.Rngs(0))
+        _model.prepare(config, model)
+        return model
+
+    graphdef, trainable, frozen = _model.parts_of(config, nnx.eval_shape(made))
+    adapters, rest = lora.split_trainable(config.train.trainable)
+    if adapters and not rest:
+        dtype = _model.dtype_of(config)
+        frozen = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), frozen)
+    return graphdef, trainable, frozen
+
+
+def batch(config: Config, spec: ModelSpec, mesh: Mesh) -> tuple[dict, int]:
+    """Shapes of a batch's fields on the mesh, and its tokens."""
+    options, rows, frames = config.plan, config.train.batch_size, config.plan.frames
+    side = patches = 1
+    if spec.vision is None:
+        frames = 0
+    else:
+        squares = Squares.of(spec)
+        side, patches = spec.vision.image_size, squares.patches
+    # a frame has a token that bounds it, and a newline in some families
+    length = options.tokens or -(-(frames * (patches + 2) + TEXT) // STEP) * STEP
+    count = dict(rows=rows, length=length, images=rows * frames)
+    one = collate([], Shape(1, 2, 1, side, patches), pad_token_id=0, rope=bool(spec.text.mrope))
+    k = config.train.accumulate
+    fields = {}
+    for name, field in one.items():
+        if name in device.PEOPLE or (name == "images" and not frames):
+            continue
+        lead = (count["rows"], count["length"]) if name in TOKEN_FIELDS else (count["images"],)
+        shape = (*lead, *field.shape[len(lead) :])
+        shape = (k, *shape) if k > 1 else shape
+        where = device.sharding_of(name, shape, mesh, stacked=k > 1)
+        fields[name] = jax.ShapeDtypeStruct(shape, field.dtype, sharding=where)
+    return fields, rows * length * k
+
+
+def _placed(mesh: Mesh, tree):
+    return jax.tree.map(
+        lambda at, part: jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), part
+        ),
+        shardings(mesh, tree),
+        tree,
+    )
+
+
+def _size(tree) -> tuple[int, int]:
+    leaves = jax.tree.leaves(tree)
+    return (
+        sum(x.size for x in leaves),
+        sum(x.size * np.dtype(x.dtype).itemsize for x in leaves),
+    )
+
+
+def suggest(config: Config, made: StepPlan) -> str:
+    """The one setting to change first where a step does not fit."""
+    memory, limit = made.memory, made.machine.chip.memory
+    if memory.largest != "temporaries":
+        if config.mesh.data > 1:
+            return f"--config.mesh.fsdp={config.mesh.fsdp * config.mesh.data} --config.mesh.data=1"
+        return "a larger machine: the parameters of one chip's part alone do not fit"
+    if not config.train.remat:
+        return "--config.train.remat=True"
+    room = max(limit - memory.total + memory.temporaries, 0)
+    rows, ways = config.train.batch_size, config.mesh.data * config.mesh.fsdp
+    fewer = int(0.9 * rows * room / memory.temporaries) // ways * ways
+    if fewer:
+        times = -(-rows // fewer) * config.train.accumulate
+        return f"--config.train.batch_size={fewer} (--config.train.accumulate={times} for as many)"
+    return f"--config.mesh.context={2 * config.mesh.context}: a row alone is too long for a chip"
+
+
+def as_json(made: StepPlan, sizes) -> dict:
+    """All figures."""
+    return {
+        "machine": made.machine.name,
+        "memory": dataclasses.asdict(made.memory) | {"limit": made.machine.chip.memory},
+        "fits": made.fits,
+        "variables": {name: {"count": n, "bytes": b} for name, (n, b) in sizes.items()},
+        "flops": {f"{part} {kind}": work for (part, kind), work in made.flops.items()},
+        "model_flops": made.model_flops,
+        "traffic": [dataclasses.asdict(t) for t in made.traffic],
+        "seconds": made.seconds,
+        "bound": made.bound,
+        "mfu": made.mfu,
+        "tokens": made.tokens,
+        "tokens_per_second_per_chip": made.tokens_per_second,
+    }
+
+
+def told(made: StepPlan, sizes) -> str:
+    """The figures for people."""
+    memory, chip = made.memory, made.machine.chip
+    terms = [(name, gib(size)) for name, size in dataclasses.asdict(memory).items()]
+    verdict = "fits" if made.fits else "DOES NOT FIT"
+    terms.append((f"of {gib(chip.memory)}: {verdict}", gib(memory.total)))
+    work = [(part, kind, f"{n:.3g}") for (part, kind), n in sorted(made.flops.items())]
+    sent = [(t.kind, t.axes, t.count, gib(t.bytes)) for t in made.traffic]
+    parts = [
+        table(
+            ("variables", "count", "bytes"), [(k, f"{n:,}", gib(b)) for k, (n, b) in sizes.items()]
+        ),
+        table(("memory of a chip", "compiled"), terms),
+        table(("FLOPs of a step", "in", "counted"), work),
+        table(("a chip sends", "over", "times", "bytes"), sent),
+        f"{made.tokens:,} tokens a step; at least "
+        + ", ".join(f"{name} {1e3 * s:.1f} ms" for name, s in made.seconds.items())
+        + f": bound by {made.bound}, MFU at most {made.mfu:.0%}, "
+        f"{made.tokens_per_second:,.0f} tokens a second and chip at best (estimated)",
+    ]
+    return "\n\n".join(parts)

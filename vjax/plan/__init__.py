@@ -1,0 +1,1 @@
+"""What a step costs before it runs: machines that are not there, FLOPs, bytes, collectives."""

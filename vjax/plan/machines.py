@@ -1,0 +1,116 @@
+"""Machines that a step can be compiled for without one of them at hand."""
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+
+GIB = 1 << 30
+# libtpu asks the network what machine this is unless told; a plan is for another one anyway
+ALONE = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What one chip can do, by its vendor's data sheet.
+
+    Attributes:
+      platform: tpu, gpu or cpu.
+      memory: bytes.
+      flops: of bfloat16 products, a second, dense.
+      memory_rate: bytes a second between memory and chip.
+      link_rate: bytes a second between a chip and all its neighbours, one way.
+    """
+
+    platform: str
+    memory: int
+    flops: float
+    memory_rate: float
+    link_rate: float
+
+
+# cloud.google.com/tpu/docs (system architecture, a page for each); NVIDIA's data sheet of the H200
+CHIPS = {
+    "v5e": Chip("tpu", 16 * GIB, 197e12, 819e9, 200e9),
+    "v5p": Chip("tpu", 95 * GIB, 459e12, 2765e9, 600e9),
+    "v6e": Chip("tpu", 32 * GIB, 918e12, 1640e9, 448e9),
+    "h200": Chip("gpu", 141 * 10**9, 989e12, 4800e9, 450e9),
+    "cpu": Chip("cpu", 16 * GIB, 1e11, 20e9, 20e9),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Some chips of a kind.
+
+    Attributes:
+      name: as given, `v5e:4x4`.
+      count: chips.
+    """
+
+    name: str
+    chip: Chip
+    count: int
+
+    @classmethod
+    def named(cls, name: str) -> "Machine":
+        """`v5e:4x4`, `v5p:4x4x8`, `v6e:16x16`, `h200:8`, `cpu:8`.
+
+        Raises:
+          ValueError: another chip, or sizes that are none.
+        """
+        kind, _, sizes = name.partition(":")
+        if kind not in CHIPS:
+            raise ValueError(f"{name!r}: chips that are known: {', '.join(CHIPS)}")
+        if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){0,2}", sizes):
+            raise ValueError(f"{name!r}: write {kind}:4x4 or {kind}:8")
+        return cls(name, CHIPS[kind], int(np.prod([int(size) for size in sizes.split("x")])))
+
+    def devices(self) -> list:
+        """Devices to compile for.
+
+        TPUs by libtpu's compiler; others by as many devices of this process.
+
+        Raises:
+          ValueError: libtpu is missing, or this process has fewer devices.
+        """
+        if self.chip.platform == "tpu":
+            with _environment(ALONE):
+                try:
+                    described = topologies.get_topology_desc(
+                        platform="tpu", topology_name=self.name
+                    )
+                except (RuntimeError, ValueError) as error:
+                    raise ValueError(
+                        f"{self.name}: there is no TPU compiler for it here ({error}); "
+                        "pip install libtpu"
+                    ) from error
+            return list(described.devices)
+        if jax.device_count() < self.count:
+            raise ValueError(
+                f"{self.name}: a plan for {self.count} devices that no compiler stands in for is "
+                f"made on as many; here are {jax.device_count()}. On CPU: "
+                f"XLA_FLAGS=--xla_force_host_platform_device_count={self.count}"
+            )
+        return jax.devices()[: self.count]
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Variables that are set inside, where they are not set already."""
+    new = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
