@@ -23,7 +23,9 @@ from vjax.data.order import Zigzag
 from vjax.data.pipeline import batches
 from vjax.families.spec import VideoSpec
 from vjax.jobs._model import dtype_of, mesh_of
-from vjax.sharding import check_split, place, replicate, shardings, shardings_of
+from vjax.plan import machines
+from vjax.plan.step import Memory, refusal
+from vjax.sharding import check_split, place, platform, replicate, shardings, shardings_of
 from vjax.train import loop, optimizer
 from vjax.train.metrics import Metrics, Unwritten
 from vjax.train.step import TrainState, make_step
@@ -155,16 +157,26 @@ def fit(
         if context > 1 and config.model.context_parallel != "ulysses":
             make_batch = Zigzag(make_batch, context, stacked=config.train.accumulate > 1)
         compiled = {}
+
+        def compile_for(state, batch):
+            made = step.lower(state, frozen, batch).compile()
+            if why := refusal(config, Memory.of(made), machines.memory_of(mesh.local_devices[0])):
+                if platform() != "cpu":
+                    raise UserError(why)
+                say(f"warning: {why}")
+            return made
+
         with progress(total=len(shapes), desc="compile", unit="shape") as bar:
             for batch in shapes:
                 batch = put(batch)
-                compiled[batch["tokens"].shape] = step.lower(state, frozen, batch).compile()
+                compiled[batch["tokens"].shape] = compile_for(state, batch)
                 bar.update()
 
         def take(state, batch):
-            # a shape beyond the table would be compiled in the middle of the run
-            run = compiled[batch["tokens"].shape] if compiled else step
-            return run(state, frozen, batch)
+            shape = batch["tokens"].shape
+            if not shapes and shape not in compiled:  # else it is in the table
+                compiled[shape] = compile_for(state, batch)
+            return compiled[shape](state, frozen, batch)
 
         items_a_step = config.train.batch_size * config.train.accumulate
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tempfile
 from pathlib import Path
 
 import jax
@@ -16,7 +17,7 @@ from vjax.data import device
 from vjax.data.collate import Shape, collate
 from vjax.data.order import TOKEN_FIELDS
 from vjax.families.spec import ModelSpec
-from vjax.jobs import _model
+from vjax.jobs import _corpus, _model, _rehearsal, _rows, train
 from vjax.jobs._fit import jitted_step, make_optimizer
 from vjax.models import lora
 from vjax.models.resize import resized_spec
@@ -24,7 +25,7 @@ from vjax.models.video_llm import VideoLLM
 from vjax.plan import flops
 from vjax.plan.collectives import traffic
 from vjax.plan.machines import Machine
-from vjax.plan.step import Memory, StepPlan, gib
+from vjax.plan.step import Memory, StepPlan, gib, suggest
 from vjax.prompts.media import Squares
 from vjax.sharding import check_split, mesh_over, programs_for, shardings
 from vjax.train.step import TrainState
@@ -50,7 +51,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
         partial.write_text(json.dumps(as_json(made, sizes), indent=2) + "\n")
     say(told(made, sizes))
     if not made.fits:
-        say(f"first thing to change: {suggest(config, made)}")
+        say(f"first thing to change: {suggest(config, made.memory, machine.chip.memory)}")
 
 
 def plan(config: Config, machine: Machine) -> tuple[StepPlan, dict[str, tuple[int, int]]]:
@@ -136,6 +137,11 @@ def abstract(config: Config, spec: ModelSpec) -> tuple[nnx.GraphDef, nnx.State, 
 
 def batch(config: Config, spec: ModelSpec, mesh: Mesh) -> tuple[dict, int]:
     """Shapes of a batch's fields on the mesh, and its tokens."""
+    k = config.train.accumulate
+    if not config.plan.frames and spec.vision is not None:
+        one = _first_batch(config)
+        shapes = {name: (field.shape, field.dtype) for name, field in one.items()}
+        return _fields(shapes, mesh, k), int(np.prod(one["tokens"].shape))
     options, rows, frames = config.plan, config.train.batch_size, config.plan.frames
     side = patches = 1
     if spec.vision is None:
@@ -145,19 +151,37 @@ def batch(config: Config, spec: ModelSpec, mesh: Mesh) -> tuple[dict, int]:
         side, patches = spec.vision.image_size, squares.patches
     # a frame has a token that bounds it, and a newline in some families
     length = options.tokens or -(-(frames * (patches + 2) + TEXT) // STEP) * STEP
-    count = dict(rows=rows, length=length, images=rows * frames)
     one = collate([], Shape(1, 2, 1, side, patches), pad_token_id=0, rope=bool(spec.text.mrope))
-    k = config.train.accumulate
-    fields = {}
+    shapes = {}
     for name, field in one.items():
         if name in device.PEOPLE or (name == "images" and not frames):
             continue
-        lead = (count["rows"], count["length"]) if name in TOKEN_FIELDS else (count["images"],)
+        lead = (rows, length) if name in TOKEN_FIELDS else (rows * frames,)
         shape = (*lead, *field.shape[len(lead) :])
-        shape = (k, *shape) if k > 1 else shape
-        where = device.sharding_of(name, shape, mesh, stacked=k > 1)
-        fields[name] = jax.ShapeDtypeStruct(shape, field.dtype, sharding=where)
-    return fields, rows * length * k
+        shapes[name] = ((k, *shape) if k > 1 else shape, field.dtype)
+    return _fields(shapes, mesh, k), rows * length * k
+
+
+def _fields(shapes: dict, mesh: Mesh, accumulate: int) -> dict:
+    stacked = accumulate > 1
+    return {
+        name: jax.ShapeDtypeStruct(
+            shape, dtype, sharding=device.sharding_of(name, shape, mesh, stacked=stacked)
+        )
+        for name, (shape, dtype) in shapes.items()
+        if name not in device.PEOPLE
+    }
+
+
+def _first_batch(config: Config) -> dict[str, np.ndarray]:
+    """That the run itself would take."""
+    if config.train.questions == "rows":
+        with tempfile.TemporaryDirectory() as folder:
+            made = _rows.make(config, Path(folder), _model.interface(config))
+            made.examples.footage.close()
+        return made.empty(len(made.plan.buckets) - 1)
+    model = _model.load(config) if _rehearsal.count(config) else _model.interface(config)
+    return train.make_batches(config, _corpus.prepare(config), model)[0](0)
 
 
 def _placed(mesh: Mesh, tree):
@@ -176,24 +200,6 @@ def _size(tree) -> tuple[int, int]:
         sum(x.size for x in leaves),
         sum(x.size * np.dtype(x.dtype).itemsize for x in leaves),
     )
-
-
-def suggest(config: Config, made: StepPlan) -> str:
-    """The one setting to change first where a step does not fit."""
-    memory, limit = made.memory, made.machine.chip.memory
-    if memory.largest != "temporaries":
-        if config.mesh.data > 1:
-            return f"--config.mesh.fsdp={config.mesh.fsdp * config.mesh.data} --config.mesh.data=1"
-        return "a larger machine: the parameters of one chip's part alone do not fit"
-    if not config.train.remat:
-        return "--config.train.remat=True"
-    room = max(limit - memory.total + memory.temporaries, 0)
-    rows, ways = config.train.batch_size, config.mesh.data * config.mesh.fsdp
-    fewer = int(0.9 * rows * room / memory.temporaries) // ways * ways
-    if fewer:
-        times = -(-rows // fewer) * config.train.accumulate
-        return f"--config.train.batch_size={fewer} (--config.train.accumulate={times} for as many)"
-    return f"--config.mesh.context={2 * config.mesh.context}: a row alone is too long for a chip"
 
 
 def as_json(made: StepPlan, sizes) -> dict:

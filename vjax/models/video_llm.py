@@ -1,5 +1,6 @@
 """Tower, projector and decoder together: what the step, the evals and the exporters call."""
 
+import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
@@ -43,8 +44,9 @@ class VideoLLM(nnx.Module):
         as a frame, then those as a still.
         """
         how = {"remat": remat, "key": key}
-        bank = []
-        kinds = {"": self.projector.frames, "still_": self.projector.stills}
+        bank, named = [], jax.named_scope("projector")
+        frames, stills = named(self.projector.frames), named(self.projector.stills)
+        kinds = {"": frames, "still_": stills}
         for kind, tokens in kinds.items():
             if f"{kind}patches" in batch:
                 of = ("patches", "patch_hw", "patch_segments")
@@ -54,19 +56,19 @@ class VideoLLM(nnx.Module):
                 bank.append(tokens(features, key))
         if "images" in batch:
             features = self.tower(batch["images"], dtype=dtype, **how)
-            tokens = self.projector.frames(features, key)
+            tokens = frames(features, key)
             if self.still_tower is not None:
                 features = self.still_tower(batch["images"], dtype=dtype, **how)
-                tokens = jnp.concatenate([tokens, self.projector.stills(features, key)], axis=1)
+                tokens = jnp.concatenate([tokens, stills(features, key)], axis=1)
             bank.append(tokens)
         if "clips" in batch:
             clips = rearrange(batch["clips"], "n t h w c -> (n t) h w c")
             features = self.tower(clips, dtype=dtype, **how)
             features = rearrange(features, "(n t) p d -> n t p d", n=len(batch["clips"]))
-            bank.append(self.projector.clips(features, key))
+            bank.append(named(self.projector.clips)(features, key))
         if "stills" in batch:
             features = self.tower(batch["stills"], dtype=dtype, **how)
-            bank.append(self.projector.stills(features, key))
+            bank.append(stills(features, key))
         bank = [tokens.reshape(-1, tokens.shape[-1]) for tokens in bank]
         if self.spec.projector.newline:
             bank.append(self.projector.newline[...].astype(dtype)[None])

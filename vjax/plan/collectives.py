@@ -5,7 +5,7 @@ import itertools
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def _computations(text: str):
     """Lines by computation; what each calls, how often; the name of the entry."""
     bodies, calls, entry, name = {}, defaultdict(list), "", ""
     for line in text.splitlines():
-        if head := re.match(r"^(ENTRY )?%?([\w.\-]+)[^=]*\{\s*$", line):
+        if head := re.match(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{\s*$", line):
             name = head[2]
             bodies[name] = []
             entry = name if head[1] else entry
@@ -117,6 +117,10 @@ def _members(line: str) -> tuple[tuple[int, ...], ...]:
         if iota[3]:
             ids = ids.transpose([int(n) for n in iota[3].split(",")])
         return _sorted(ids.reshape(shape).tolist())
+    if named := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", line):
+        axes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", named[1])}
+        chosen = re.findall(r"'([^']+)'(?!:)", named[2])
+        return _along(axes, chosen) if ":" not in named[2] else ()
     if listed := re.search(r"replica_groups=\{(\{.*?\})\}", line):
         groups = re.findall(r"\{([\d,]+)\}", listed[1])
         return _sorted([[int(n) for n in group.split(",")] for group in groups])
@@ -130,15 +134,15 @@ def _sorted(groups) -> tuple[tuple[int, ...], ...]:
 def _groups(shape: Mapping[str, int]) -> dict[str, tuple]:
     """Names of sets of axes -> the groups of devices that differ along them alone."""
     axes = [axis for axis, size in shape.items() if size > 1]
+    some = (of for k in range(1, len(axes) + 1) for of in itertools.combinations(axes, k))
+    return {"+".join(of): _along(shape, of) for of in some}
+
+
+def _along(shape: Mapping[str, int], axes: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     ids = np.arange(math.prod(shape.values())).reshape(tuple(shape.values()))
-    found = {}
-    for k in range(1, len(axes) + 1):
-        for some in itertools.combinations(axes, k):
-            at = [list(shape).index(axis) for axis in some]
-            last = np.moveaxis(ids, at, range(-k, 0))
-            size = math.prod(shape[axis] for axis in some)
-            found["+".join(some)] = _sorted(last.reshape(-1, size).tolist())
-    return found
+    at = [list(shape).index(axis) for axis in axes]
+    last = np.moveaxis(ids, at, range(-len(at), 0))
+    return _sorted(last.reshape(-1, math.prod(shape[axis] for axis in axes)).tolist())
 
 
 def _axes_of_pairs(pairs: str, groups) -> str:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from jax.extend import core
+from jax.interpreters import partial_eval
 
 # a part's name is the jax.named_scope that an equation was traced in
 PARTS = ("tower", "projector", "decoder", "head")
@@ -21,7 +22,9 @@ def count(jaxpr: core.ClosedJaxpr) -> Counter:
     most expensive one counts. Inside shard_map a device's work is counted as often as there are
     devices.
     """
-    return _count(jaxpr.jaxpr, "")
+    # gradients that nobody reads are in what was traced, and in no program
+    used, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
+    return _count(used, "")
 
 
 def _count(jaxpr, outer: str) -> Counter:

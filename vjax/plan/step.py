@@ -4,6 +4,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 
+from vjax.config import Config
 from vjax.plan.collectives import Traffic
 from vjax.plan.machines import GIB, Machine
 
@@ -94,3 +95,31 @@ class StepPlan:
 
 def gib(size: float) -> str:
     return f"{size / GIB:.2f} GiB"
+
+
+def suggest(config: Config, memory: Memory, limit: int) -> str:
+    """The one setting to change first where a step does not fit a chip of so many bytes."""
+    if memory.largest != "temporaries":
+        if config.mesh.data > 1:
+            return f"--config.mesh.fsdp={config.mesh.fsdp * config.mesh.data} --config.mesh.data=1"
+        return "a larger machine: the parameters of one chip's part alone do not fit"
+    if not config.train.remat:
+        return "--config.train.remat=True"
+    room = max(limit - memory.total + memory.temporaries, 0)
+    rows, ways = config.train.batch_size, config.mesh.data * config.mesh.fsdp
+    fewer = int(0.9 * rows * room / memory.temporaries) // ways * ways
+    if fewer:
+        times = -(-rows // fewer) * config.train.accumulate
+        return f"--config.train.batch_size={fewer} (--config.train.accumulate={times} for as many)"
+    return f"--config.mesh.context={2 * config.mesh.context}: a row alone is too long for a chip"
+
+
+def refusal(config: Config, memory: Memory, limit: int) -> str:
+    """Why a step does not fit a chip of so many bytes; "" where it does."""
+    if memory.total <= limit:
+        return ""
+    terms = ", ".join(f"{name} {gib(size)}" for name, size in dataclasses.asdict(memory).items())
+    return (
+        f"the step needs {gib(memory.total)} of a device that has {gib(limit)}, most of it for "
+        f"{memory.largest} ({terms}); first thing to change: {suggest(config, memory, limit)}"
+    )
