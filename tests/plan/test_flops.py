@@ -1,4 +1,4 @@
-"""FLOPs counted in a traced function beside XLA's own analysis, of the program with loops unrolled."""
+"""FLOPs of a traced function beside XLA's own analysis of the program with loops unrolled."""
 
 import functools
 
@@ -26,9 +26,7 @@ def test_as_many_as_xla_counts_of_unrolled_layers(monkeypatch, trainable):
     def made():
         decoder = Decoder(SPEC, rngs=nnx.Rngs(0))
         if trainable == "lora":
-            lora.add(
-                decoder, rank=8, alpha=8.0, dropout=0.0, targets=".*", rngs=nnx.Rngs(1)
-            )
+            lora.add(decoder, rank=8, alpha=8.0, dropout=0.0, targets=".*", rngs=nnx.Rngs(1))
         return decoder
 
     split = nnx.split(nnx.eval_shape(made), lora.trainable_filter(trainable or ".*"), ...)

@@ -74,7 +74,7 @@ def make_optimizer(
 
 
 def jitted_step(config: Config, graphdef: nnx.GraphDef, tx, lie):
-    """step(state, frozen, batch); `lie`: where the state's arrays do."""
+    """step(state, frozen, batch); `lie`: where the state's arrays do, None where it is not said."""
     step = make_step(
         graphdef,
         tx,
@@ -84,7 +84,7 @@ def jitted_step(config: Config, graphdef: nnx.GraphDef, tx, lie):
         seed=config.seed,
         dropout=config.lora.dropout > 0,
     )
-    return jax.jit(step, donate_argnums=0, out_shardings=(lie, None))
+    return jax.jit(step, donate_argnums=0, out_shardings=None if lie is None else (lie, None))
 
 
 def fit(

@@ -19,8 +19,10 @@ def count(jaxpr: core.ClosedJaxpr) -> Counter:
     """(part, "attention" or "products") -> FLOPs; a multiplication and an addition are two.
 
     Only products (dot_general, convolutions) count: elementwise work does not. Of a branch, the
-    most expensive one counts. Inside shard_map a device's work is counted as often as there are
-    devices.
+    most expensive one counts.
+
+    Raises:
+      ValueError: a loop of unknown length, or a program of one device of a mesh.
     """
     # gradients that nobody reads are in what was traced, and in no program
     used, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
@@ -40,13 +42,8 @@ def _count(jaxpr, outer: str) -> Counter:
         elif name == "cond":
             branches = [_count(branch.jaxpr, scope) for branch in eqn.params["branches"]]
             found += max(branches, key=lambda branch: sum(branch.values()))
-        elif name == "shard_map":
-            devices = math.prod(
-                eqn.params["mesh"].shape[axis] for axis in eqn.params["manual_axes"]
-            )
-            found += _times(_count(eqn.params["jaxpr"], scope), devices)
-        elif name == "while":
-            raise ValueError(f"a loop that runs an unknown number of times, in {scope}")
+        elif name in ("while", "shard_map", "pallas_call"):
+            raise ValueError(f"{name}: how often it runs is not known, in {scope}")
         elif name == "custom_vjp_call" or name == "custom_jvp_call":
             found += _count(_open(eqn.params["call_jaxpr"]), scope)
         else:
