@@ -122,20 +122,22 @@ def main():
 
 HEAD = """# What steps cost on TPU pods
 
-Made by `./launch/local python benchmarks/plan.py --out=docs/results/plan.md` with libtpu's compiler
-and no TPU. LoRA of rank 32 on the decoder, bfloat16, layers rematerialised; rows as long as 64 frames
-of 224 pixels (LLaVA-OneVision: 384) and 128 tokens of text. Compiled: memory, which XLA's TPU
-compiler allots. Counted: FLOPs in what is traced, collectives in what is compiled. Estimated from
-data sheets: the step, as long as the longest of products, memory and links, and with it MFU; both
-are best cases, nothing was run.
+Made by `./launch/local python benchmarks/plan.py --out=docs/results/plan.md` with libtpu's
+compiler and no TPU. LoRA of rank 32 on the decoder, bfloat16, layers rematerialised; rows as long
+as 64 frames of 224 pixels (LLaVA-OneVision: 384) and 128 tokens of text. Compiled: memory, which
+XLA's TPU compiler allots. Counted: FLOPs in what is traced, collectives in what is compiled.
+Estimated from data sheets: the step, as long as the longest of products, memory and links, and with
+it MFU; both are best cases, nothing was run.
 
-| run | model | machine | tokens a step | arguments | temporaries | of a chip | step | bound by | MFU |
-|---|---|---|---|---|---|---|---|---|---|
 """
+COLUMNS = (
+    "run", "model", "machine", "tokens a step", "arguments", "temporaries", "of a chip", "step",
+    "bound by", "MFU",
+)  # fmt: skip
 
 
 def page(rows) -> str:
-    lines = []
+    lines = [f"| {' | '.join(COLUMNS)} |\n", "|---" * len(COLUMNS) + "|\n"]
     for row in rows:
         limit = gib(Machine.named(row["machine"]).chip.memory)
         verdict = limit if row["fits"] else f"{limit}: **does not fit**, {row['change']}"

@@ -1,0 +1,54 @@
+"""What a compiled program sends, read from its text: kinds, axes, loops."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from vjax.plan.collectives import Traffic, traffic
+from vjax.sharding import MESH_AXES, make_mesh
+
+pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
+
+N, D = 5, 16  # times round the loop, width
+
+
+@pytest.mark.parametrize("axis", ["data", "fsdp"])
+def test_a_sum_in_a_loop(axis):
+    mesh = make_mesh(data=2, fsdp=4)
+    ways = mesh.shape[axis]
+
+    def local(x):
+        return jax.lax.scan(lambda x, _: (jax.lax.psum(x, axis) / ways + 1, None), x, length=N)[0]
+
+    run = jax.shard_map(local, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec(),
+                        check_vma=False)  # fmt: skip
+    text = jax.jit(run).lower(jnp.zeros((D, D))).compile().as_text()
+    # a ring sends each number twice, but for its own part
+    sent = N * 2 * D * D * 4 * (ways - 1) / ways
+    assert traffic(text, mesh.shape) == [Traffic("all-reduce", axis, N, sent)]
+
+
+def test_a_hop_and_a_gather():
+    mesh = make_mesh(context=4, tensor=2)
+
+    def local(x):
+        ring = [(n, (n + 1) % 4) for n in range(4)]
+        x = jax.lax.ppermute(x, "context", ring)
+        return jax.lax.all_gather(x, "tensor", tiled=True)
+
+    split = PartitionSpec(("context", "tensor"))
+    run = jax.shard_map(
+        local, mesh=mesh, in_specs=split, out_specs=PartitionSpec("context"), check_vma=False
+    )
+    x = jax.ShapeDtypeStruct((8, D), jnp.float32, sharding=NamedSharding(mesh, split))
+    found = traffic(jax.jit(run).lower(x).compile().as_text(), mesh.shape)
+    row = D * 4
+    assert found == [
+        Traffic("all-gather", "tensor", 1, row),  # of two rows, the other one's
+        Traffic("collective-permute", "context", 1, row),
+    ]
+
+
+def test_axes_are_those_of_every_mesh():
+    assert tuple(make_mesh().shape) == MESH_AXES
