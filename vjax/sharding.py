@@ -113,6 +113,16 @@ def fitting_spec(axes: tuple[str | None, ...], shape: tuple[int, ...]) -> Partit
     return _fitting(mesh_axes(), axes, shape)
 
 
+def laid(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+    """x, told to lie by the table on the mesh that is set, as far as that divides it.
+
+    Without it the compiler may split activations as it likes: along channels, rows whole.
+    """
+    if math.prod(mesh_axes().values()) == 1:
+        return x
+    return jax.lax.with_sharding_constraint(x, fitting_spec(axes, x.shape))
+
+
 def sharding_of(mesh: Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> NamedSharding:
     """Where an array of these axes lies; what the mesh does not divide lies whole on it."""
     return NamedSharding(mesh, _fitting(mesh.shape, axes, shape))

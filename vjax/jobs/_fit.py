@@ -24,7 +24,8 @@ from vjax.data.pipeline import batches
 from vjax.families.spec import VideoSpec
 from vjax.jobs._model import dtype_of, mesh_of
 from vjax.plan import machines
-from vjax.plan.step import Memory, refusal
+from vjax.plan.step import compiled as compiled_step
+from vjax.plan.step import refusal
 from vjax.sharding import check_split, place, platform, replicate, shardings, shardings_of
 from vjax.train import loop, optimizer
 from vjax.train.metrics import Metrics, Unwritten
@@ -159,9 +160,10 @@ def fit(
         compiled = {}
 
         def compile_for(state, batch):
-            made = step.lower(state, frozen, batch).compile()
-            if why := refusal(config, Memory.of(made), machines.memory_of(mesh.local_devices[0])):
-                if platform() != "cpu":
+            arguments = state, frozen, batch
+            made, memory = compiled_step(step.lower(*arguments), arguments)
+            if why := refusal(config, memory, machines.memory_of(mesh.local_devices[0])):
+                if made is None or platform() != "cpu":
                     raise UserError(why)
                 say(f"warning: {why}")
             return made

@@ -26,7 +26,7 @@ from vjax.models.video_llm import VideoLLM
 from vjax.plan import flops
 from vjax.plan.collectives import traffic
 from vjax.plan.machines import Machine
-from vjax.plan.step import Memory, StepPlan, gib, suggest
+from vjax.plan.step import StepPlan, compiled, gib, suggest
 from vjax.prompts.media import Squares
 from vjax.sharding import check_split, mesh_over, programs_for, shardings
 from vjax.train.step import TrainState
@@ -89,15 +89,16 @@ def plan(config: Config, machine: Machine) -> tuple[StepPlan, dict[str, tuple[in
             fields, tokens = batch(config, spec, mesh)
             lie = jax.tree.map(lambda leaf: leaf.sharding, state)
             jitted = jitted_step(config, graphdef, tx, lie)
-            compiled = jitted.lower(state, frozen, fields).compile()
+            lowered = jitted.lower(state, frozen, fields)
+            program, memory = compiled(lowered, (state, frozen, fields))
     sizes = {"trainable": _size(trainable), "frozen": _size(frozen), OPTIMISER: _size(optimizer)}
     arguments = jax.tree.map(_bare, (state, frozen, fields))
     made = StepPlan(
         machine,
-        Memory.of(compiled),
+        memory,
         _work(config, spec, arguments, remat=config.train.remat),
         float(sum(_work(config, spec, arguments, remat=False).values())),
-        traffic(compiled.as_text(), mesh.shape),
+        traffic(program.as_text(), mesh.shape) if program else [],
         tokens,
     )
     return made, sizes

@@ -21,7 +21,7 @@ from vjax.models.layers import (
     rope_table,
     scan_layers,
 )
-from vjax.sharding import fitting_spec
+from vjax.sharding import laid
 
 
 @flax.struct.dataclass
@@ -143,10 +143,8 @@ class Decoder(nnx.Module):
             all_pos = jnp.concatenate([cache.positions, positions], axis=1)
         mask = Mask(causal=True, window=self.spec.window, q_segments=segments, kv_segments=all_seg)
         split = cache is None and context_size() > 1
-        if split:
-            # what is computed a token at a time is split as attention is
-            spec = fitting_spec(("batch", "length", None), x.shape)
-            x = jax.lax.with_sharding_constraint(x, spec)
+        lie = ("batch", "length" if split else None, None)
+        x = laid(x, lie)
         # kernels know the order in the array alone, so positions are given where it will not do
         if cache is not None or (split and self.context_parallel != "ulysses"):
             mask = mask.replace(q_positions=positions, kv_positions=all_pos)
@@ -159,7 +157,7 @@ class Decoder(nnx.Module):
         def body(layer, x, extra):
             past, key, more = extra
             x, kv = layer(x, rope, mask, past, key, how)
-            return x if more is None else x + more, kv if keep_kv else None
+            return laid(x if more is None else x + more, lie), kv if keep_kv else None
 
         past, L = None if cache is None else (cache.k, cache.v), self.spec.layers
         K = 0 if deep is None else len(deep)

@@ -27,7 +27,9 @@ from vjax.models.layers import (
 )
 from vjax.models.tables import antialiased, grid_sizes, resampled
 from vjax.models.windows import attend_in_windows, window_ids
+from vjax.sharding import laid
 
+PICTURES = ("images", None, None)  # axes of features
 QK_EPS = 1e-6  # of InternVLVisionRMSNorm, whatever the other norms have
 
 
@@ -234,7 +236,7 @@ class Tower(nnx.Module):
             order = jnp.argsort(ids, axis=1)
             ids, patches, hw = (_in_order(x, order) for x in (ids, patches, hw))
             segments = None if segments is None else _in_order(segments, order)
-        x = self.patch(patches, key)
+        x = laid(self.patch(patches, key), PICTURES)
         if self.class_token is not None:
             first = self.class_token[...].astype(x.dtype)
             first = jnp.broadcast_to(first, (len(x), 1, spec.width))
@@ -258,12 +260,12 @@ class Tower(nnx.Module):
         def body(layer, x, extra):
             key, full = extra
             if not spec.window:
-                return layer(x, rope, key, see), None
+                return laid(layer(x, rope, key, see), PICTURES), None
             inside = functools.partial(
                 attend_in_windows, ids=ids, size=even * spec.window**2, backend=self.attention
             )
             either = functools.partial(jax.lax.cond, full, see, inside)
-            return layer(x, rope, key, either), None
+            return laid(layer(x, rope, key, either), PICTURES), None
 
         extras = layer_keys(key, length), np.isin(np.arange(length), spec.full_layers)
         tapped, first = [], 0

@@ -1,12 +1,22 @@
 """The figures of a compiled step on a machine."""
 
 import dataclasses
+import math
+import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
 
 from vjax.config import Config
 from vjax.plan.collectives import Traffic
 from vjax.plan.machines import GIB, Machine
+
+_EXHAUSTED = re.compile(
+    r"RESOURCE_EXHAUSTED.*HLO temporaries \((?P<size>[\d.]+)(?P<unit>[KMG])\)", re.DOTALL
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +39,15 @@ class Memory:
             code=told.generated_code_size_in_bytes,
         )
 
+    @classmethod
+    def exhausted(cls, said: str, arguments: int) -> "Memory | None":
+        """What XLA's TPU compiler says of a program that it refuses, for want of memory."""
+        found = _EXHAUSTED.search(said)
+        if not found:
+            return None
+        size = float(found["size"]) * 1024 ** " KMG".index(found["unit"])
+        return cls(arguments=arguments, outputs=0, temporaries=int(size), code=0)
+
     @property
     def total(self) -> int:
         return sum(dataclasses.astuple(self))
@@ -39,6 +58,26 @@ class Memory:
         return max(dataclasses.asdict(self).items(), key=lambda item: item[1])[0]
 
 
+def compiled(lowered, arguments) -> tuple[Any, Memory]:
+    """The program and its memory; None in its place where the compiler refuses it for want of some.
+
+    Args:
+      lowered: by `jit(...).lower(arguments)`; arguments: a pytree of leaves that have shardings.
+    """
+    try:
+        made = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        local = sum(
+            math.prod(leaf.sharding.shard_shape(leaf.shape)) * np.dtype(leaf.dtype).itemsize
+            for leaf in jax.tree.leaves(arguments)
+        )
+        memory = Memory.exhausted(str(error), local)
+        if memory is None:
+            raise
+        return None, memory
+    return made, Memory.of(made)
+
+
 @dataclasses.dataclass(frozen=True)
 class StepPlan:
     """What a step costs on a machine.
@@ -47,7 +86,7 @@ class StepPlan:
       memory: of one chip, compiled.
       flops: of the whole step, by (part, kind).
       model_flops: of them, those that a step without rematerialisation needs.
-      traffic: what a chip sends.
+      traffic: what a chip sends; nothing where the compiler refused the program.
       tokens: of the whole batch, padding and vision tokens included.
     """
 

@@ -1,0 +1,46 @@
+"""The figures of a step: what a compiler that refuses says, and what follows from the figures."""
+
+from collections import Counter
+
+import pytest
+
+from vjax.plan.collectives import Traffic
+from vjax.plan.machines import CHIPS, GIB, Machine
+from vjax.plan.step import Memory, StepPlan
+
+# of libtpu 0.0.42.1, for a step of Qwen2-VL-2B on v5e:16x16
+REFUSED = (
+    "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries "
+    "(81.66G) exceeds available HBM (15.75G)."
+)
+
+
+def test_what_the_compiler_says_where_it_refuses():
+    memory = Memory.exhausted(REFUSED, 5)
+    assert (memory.arguments, memory.largest) == (5, "temporaries")
+    assert memory.temporaries == pytest.approx(81.66 * GIB)
+    assert Memory.exhausted("INTERNAL: something else", 5) is None
+
+
+def test_the_longest_of_three_binds():
+    machine = Machine("v5e:2x2", CHIPS["v5e"], 4)
+    chip = machine.chip
+    made = StepPlan(
+        machine,
+        Memory(arguments=GIB, outputs=0, temporaries=GIB, code=0),
+        Counter({("decoder", "products"): int(4 * chip.flops * 2)}),  # two seconds of four chips
+        model_flops=4 * chip.flops * 1.5,
+        traffic=[Traffic("all-gather", "fsdp", 1, chip.link_rate * 0.5)],
+        tokens=800,
+    )
+    assert made.fits
+    assert made.seconds["products"] == pytest.approx(2)
+    assert made.seconds["links"] == pytest.approx(0.5)
+    assert made.bound == "products"
+    assert made.mfu == pytest.approx(0.75)
+    assert made.tokens_per_second == pytest.approx(100)
+
+
+@pytest.mark.parametrize("name", ["v5e:4x4", "v5p:4x4x8", "h200:8"])
+def test_machines_by_name(name):
+    assert Machine.named(name).count == {"v5e:4x4": 16, "v5p:4x4x8": 128, "h200:8": 8}[name]
