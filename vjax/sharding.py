@@ -118,9 +118,10 @@ def laid(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
 
     Without it the compiler may split activations as it likes: along channels, rows whole.
     """
-    if math.prod(mesh_axes().values()) == 1:
+    spec = fitting_spec(axes, x.shape) if math.prod(mesh_axes().values()) > 1 else ()
+    if not any(spec):  # nothing of it can be split: not told to lie whole either
         return x
-    return jax.lax.with_sharding_constraint(x, fitting_spec(axes, x.shape))
+    return jax.lax.with_sharding_constraint(x, spec)
 
 
 def sharding_of(mesh: Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> NamedSharding:
