@@ -77,7 +77,7 @@ def repository(tmp_path, fakes):
 
 
 def sh(command, **options):
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
 
 
 def validate(manifest: dict):
@@ -155,26 +155,64 @@ def test_the_locked_xla_knows_the_gpu_flags():
     assert wrong.returncode != 0 and "xla_gpu_no_such_flag" in wrong.stderr
 
 
+# the gradient of a scan over layers that are sharded as fsdp shards them; what XLA makes of it
 COMPILE = """
-import jax
+import hashlib, re, sys
+import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
-topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
-sharding = jax.sharding.SingleDeviceSharding(topology.devices[0])
-square = jax.jit(lambda x: x @ x, in_shardings=sharding)
-square.lower(jax.ShapeDtypeStruct((8, 8), "float32")).compile()
+def loss(w, x):
+    layer = jax.checkpoint(lambda h, w: (jax.nn.relu(h @ w[0]) @ w[1], None))
+    return (jax.lax.scan(layer, x, w)[0].astype(jnp.float32) ** 2).mean()
+
+devices = topologies.get_topology_desc(platform="tpu", topology_name=sys.argv[1]).devices
+mesh = Mesh(np.array(devices), ("fsdp",))
+w, x = (NamedSharding(mesh, spec) for spec in (P(None, None, "fsdp"), P("fsdp")))
+made = jax.jit(jax.grad(loss), in_shardings=(w, x), out_shardings=w).lower(
+    jax.ShapeDtypeStruct((8, 2, 2048, 2048), jnp.bfloat16),
+    jax.ShapeDtypeStruct((len(devices) * 1024, 2048), jnp.bfloat16),
+)
+text = re.sub(r"metadata=\\{[^}]*\\}", "", made.compile().as_text())
+print(hashlib.sha256(text.encode()).hexdigest(), text.count("%async_collective_fusion"))
 """
 
 
-def test_the_locked_libtpu_knows_the_tpu_flags():
+@pytest.fixture
+def compiled():
+    """compiled(topology, flag, ..., wrapper=...): what a process that compiles for TPUs says."""
     pytest.importorskip("libtpu", reason="only libtpu knows its flags: pip install 'jax[tpu]'")
-    compile_ = [LAUNCH / "flags", "tpu", sys.executable, "-c", COMPILE]
     alone = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_ID": "0",
              "TPU_WORKER_HOSTNAMES": "localhost", "ALLOW_MULTIPLE_LIBTPU_LOAD": "true"}  # fmt: skip
-    done = sh(compile_, env=os.environ | alone)
+
+    def call(topology, *flags, wrapper=(LAUNCH / "flags", "tpu")):
+        env = os.environ | alone | {"LIBTPU_INIT_ARGS": " ".join(flags)}
+        return sh([*wrapper, sys.executable, "-c", COMPILE, topology], env=env)
+
+    return call
+
+
+def test_libtpu_knows_the_tpu_flags(compiled):
+    done = compiled("v5e:2x2")
     assert done.returncode == 0, done.stderr
-    wrong = sh(compile_, env=os.environ | alone | {"LIBTPU_INIT_ARGS": "--xla_no_such_flag=1"})
+    wrong = compiled("v5e:2x2", "--xla_no_such_flag=1")
     assert wrong.returncode != 0 and "xla_no_such_flag" in wrong.stdout + wrong.stderr
+
+
+@pytest.mark.slow
+def test_the_tpu_flags_make_all_gathers_of_v6e_run_inside_matrix_products(compiled):
+    with_them, without = compiled("v6e:2x4"), compiled("v6e:2x4", wrapper=())
+    assert with_them.returncode == without.returncode == 0, with_them.stderr + without.stderr
+    assert int(with_them.stdout.split()[1]) > int(without.stdout.split()[1]) == 0
+
+
+@pytest.mark.slow
+def test_the_tpu_flags_are_what_libtpu_does_by_itself_for_v5e(compiled):
+    with_them, without = compiled("v5e:4x4"), compiled("v5e:4x4", wrapper=())
+    assert with_them.returncode == without.returncode == 0, with_them.stderr + without.stderr
+    assert with_them.stdout == without.stdout
+    for off in ("--xla_tpu_enable_latency_hiding_scheduler", "--xla_enable_async_all_gather"):
+        assert compiled("v5e:4x4", f"{off}=false").stdout != without.stdout
 
 
 # -- manifests --------------------------------------------------------------------------------
