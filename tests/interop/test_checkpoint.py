@@ -75,15 +75,15 @@ def test_a_family_with_a_processor_of_its_own_lays_pictures_as_it_does(tmp_path)
     assert got.tokens.tolist() == want.tolist()
 
 
-@pytest.mark.parametrize("name", ["Qwen", "Qwen25", "Qwen3", "Smol", "Intern"])
+@pytest.mark.parametrize("name", ["Qwen", "Qwen25", "Qwen3", "Smol", "Intern", "Llama3", "Llama2"])
 def test_logits_of_a_conversation_are_those_of_processor_and_class(tmp_path, name):
-    transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
     from tests.prompts import test_reference_chat as chat
 
     family = getattr(chat, name)(tmp_path)
     asked = "a video with times"
-    made = getattr(transformers, f"{family.classes}ForConditionalGeneration")
-    model = made(family.config).eval()
+    model = family.reference().eval()
     model.save_pretrained(tmp_path)
     given = chat.theirs(family, asked, with_answer=False)
     with torch.no_grad():

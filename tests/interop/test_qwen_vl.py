@@ -18,7 +18,9 @@ from tests.interop.theirs import (
     randomised,
 )
 from vjax.families import family_of, read_spec, spec_of
-from vjax.interop import load_model, reference_logits, save_model
+from vjax.interop import load_model, reference_logits, save_adapter, save_model
+from vjax.models import lora
+from vjax.models.layers import LoRAParam
 from vjax.prompts.positions import mrope_positions
 
 torch = pytest.importorskip("torch")
@@ -293,6 +295,24 @@ def test_towers_that_are_not_read(pair, change, message):
     config = json.loads((pair[2] / "config.json").read_text())
     with pytest.raises(ValueError, match=message):
         spec_of(config | {"vision_config": config["vision_config"] | change})
+
+
+@pytest.mark.slow
+def test_adapters_in_every_part_compute_in_peft_what_they_do_here(pair, tmp_path):
+    peft = pytest.importorskip("peft")
+    theirs, _, folder = pair
+    ours = load_model(folder)
+    lora.add(ours, rank=2, alpha=4.0, dropout=0.0, targets=".*", rngs=nnx.Rngs(0))
+    state = nnx.state(ours, LoRAParam)
+    nnx.update(ours, jax.tree.map(lambda x: x + 0.02, state))  # B = 0 would change nothing
+    save_adapter(tmp_path, ours, "base")
+    model = peft.PeftModel.from_pretrained(type(theirs).from_pretrained(folder), tmp_path).eval()
+    arrays = asked_of(ours.spec, ROWS["two videos and an image"])
+    theirs.model.rope_deltas = None
+    with torch.no_grad():
+        want, base = (logits(m, arrays).numpy() for m in (model, theirs))
+    np.testing.assert_allclose(reference_logits(ours, **arrays), want, atol=1e-5)
+    assert np.abs(want - base).max() > 0.1
 
 
 def test_pixels_that_do_not_fit(pair):

@@ -63,7 +63,7 @@ LANGUAGE = ModelSpec(
         ("tokenizer.json", None, "no tokenizer.json in this checkpoint folder"),
         ("video_spec.json", '{"image_size": 16}', "store_size"),
         ("video_spec.json", '{"image_size": 16, "store_size": 32, "zoom": 2}', "zoom"),
-        ("config.json", '{"model_type": "gpt2"}', "'gpt2' is not known; known: llama, llava,"),
+        ("config.json", '{"model_type": "gpt2"}', "'gpt2' is not known; known: clip,"),
         (
             "config.json",
             json.dumps(causal.config_json(LANGUAGE)),

@@ -56,32 +56,28 @@ SMALL = (
     "--config.eval.bootstrap=20",
     "--config.optim.lr=0.002",  # with more, rounding in float32 grows with what was learnt
 )
-CLASSES = {
-    "qwen2_vl_2b": (Qwen, "Qwen2VL"),
-    "qwen2_5_vl_3b": (Qwen25, "Qwen2_5_VL"),
-    "qwen3_vl_2b": (Qwen3, "Qwen3VL"),
-    "videollama3_2b": (Llama3, "VideoLlama3"),
-    "llava_onevision_7b": (OneVision, "LlavaOnevision"),
-    "smolvlm2_256m": (Smol, "SmolVLM"),
-    "internvl3_1b": (Intern, "InternVL"),
-    "llava_next_video_7b": (NextVideo, "LlavaNextVideo"),
-    "video_llava_7b": (VideoLlava, "VideoLlava"),
-    "videollama2_7b": (Llama2, None),
+PRESETS = {
+    "qwen2_vl_2b": Qwen,
+    "qwen2_5_vl_3b": Qwen25,
+    "qwen3_vl_2b": Qwen3,
+    "videollama3_2b": Llama3,
+    "llava_onevision_7b": OneVision,
+    "smolvlm2_256m": Smol,
+    "internvl3_1b": Intern,
+    "llava_next_video_7b": NextVideo,
+    "video_llava_7b": VideoLlava,
+    "videollama2_7b": Llama2,
 }
 
 
-@pytest.fixture(scope="module", params=CLASSES)
+@pytest.fixture(scope="module", params=PRESETS)
 def released(request, tmp_path_factory):
     """(preset, folder in the released layout, the reference model in it)."""
-    make, name = CLASSES[request.param]
     folder = tmp_path_factory.mktemp(request.param)
-    family = make(folder)
+    family = PRESETS[request.param](folder)
     torch.manual_seed(0)
-    if name:
-        model = getattr(transformers, f"{name}ForConditionalGeneration")(family.config)
-    else:  # transformers has no class of it
-        model = family.reference()
-    model.eval().save_pretrained(folder)
+    model = family.reference().eval()
+    model.save_pretrained(folder)
     return request.param, folder, model
 
 
@@ -194,10 +190,11 @@ def test_the_merged_folder_opens_in_transformers(released, exported, asked):
 
 
 def test_the_merged_folder_has_the_processor_that_it_came_with(released, exported):
-    if CLASSES[released[0]][1] is None:
+    classes = PRESETS[released[0]].classes
+    if not classes:
         pytest.skip("transformers has no processor of it")
     processor = transformers.AutoProcessor.from_pretrained(exported / "model")
-    assert type(processor).__name__.startswith(CLASSES[released[0]][1])
+    assert type(processor).__name__.startswith(classes)
     assert (
         processor.tokenizer("Yes").input_ids
         == transformers.AutoProcessor.from_pretrained(released[1]).tokenizer("Yes").input_ids

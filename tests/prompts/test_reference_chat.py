@@ -190,6 +190,10 @@ class Qwen:
         self.config = config
         self.save(folder)
 
+    def reference(self):
+        """Its model, of random weights."""
+        return getattr(transformers, f"{self.classes}ForConditionalGeneration")(self.config)
+
     def save(self, folder):
         self.folder = folder
         self.processor.save_pretrained(folder)
@@ -228,7 +232,7 @@ class Qwen3(Qwen):
 
 
 class Llama3(Qwen):
-    name = "video_llama_3"
+    name, classes = "video_llama_3", "VideoLlama3"
 
     def __init__(self, folder):
         tokenizer = small_tokenizer(LLAMA3)
@@ -256,7 +260,7 @@ class Llama3(Qwen):
 
 
 class OneVision(Qwen):
-    name = "llava_onevision"
+    name, classes = "llava_onevision", "LlavaOnevision"
 
     def __init__(self, folder):
         tokenizer = small_tokenizer(ONEVISION)
@@ -320,7 +324,7 @@ class Smol(Qwen):
 
 
 class NextVideo(Qwen):
-    name = "llava_next_video"
+    name, classes = "llava_next_video", "LlavaNextVideo"
 
     def __init__(self, folder):
         tokenizer = small_tokenizer(VICUNA)
@@ -399,7 +403,7 @@ QWENS = (Qwen, Qwen25, Qwen3)
 
 
 class VideoLlava(Qwen):
-    name = "video_llava"
+    name, classes = "video_llava", "VideoLlava"
 
     def __init__(self, folder):
         tokenizer = small_tokenizer(VICUNA)
@@ -432,7 +436,7 @@ class VideoLlava(Qwen):
 class Llama2(Qwen):
     """Its processor is written here after its authors' code, for transformers has none."""
 
-    name = "videollama2_mistral"
+    name, classes = "videollama2_mistral", ""  # transformers has none
 
     def __init__(self, folder):
         from tests.interop import videollama2

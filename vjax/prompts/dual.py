@@ -103,9 +103,9 @@ class DualPixels:
         return resized(image, self.side, self.side, self.resample)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of patches: sides times one number, rounded up, as large as fits.
+        """Rows and columns of patches: sides times one scale, rounded up, as large as fits.
 
-        That number is halved down to as the reference does it.
+        The scale is found by halving, to the reference's own precision.
         """
 
         def at(scale: float) -> tuple[int, int]:
@@ -114,9 +114,9 @@ class DualPixels:
 
         low, high = FINE / 10, 100.0
         while high - low >= FINE:
-            middle_ = (low + high) / 2
-            h, w = at(middle_)
-            low, high = (middle_, high) if h * w <= self.most else (low, middle_)
+            scale = (low + high) / 2
+            h, w = at(scale)
+            low, high = (scale, high) if h * w <= self.most else (low, scale)
         return at(low)
 
 

@@ -153,7 +153,10 @@ class SplitPixels:
 
 
 def video_text(picture: Picture) -> str:
-    """What is written of a video: how many frames, how long, and the time before each."""
+    """What is written of a video: how many frames, how long, and the time before each.
+
+    Of videos of different lengths together the reference gives each the number of the longest.
+    """
     seconds = picture.seconds
     whole = seconds[-1] if picture.duration is None else picture.duration
     lasts = datetime.timedelta(seconds=int(whole))
