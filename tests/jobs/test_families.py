@@ -8,7 +8,9 @@ import pytest
 from flax import nnx
 
 import vjax
+from tests.data import mixed
 from tests.interop.theirs import agree, logits
+from tests.jobs.test_rows import flags_of
 from tests.prompts.test_reference_chat import (
     Intern,
     Llama2,
@@ -100,6 +102,20 @@ def test_the_job_runs_on_a_released_layout(tuned):
     assert len(rows) == 20 and np.isfinite([row["loss"] for row in rows]).all()
     results = read_results(tuned / "results.json")
     assert set(results["after"]) == {"fragments/procedural", "scene/procedural"}
+
+
+@pytest.mark.slow
+def test_rows_of_texts_images_and_videos(released, home, tmp_path):
+    preset, folder, _ = released
+    mixed.write_files(tmp_path)
+    mixed.write_rows(tmp_path, mixed.rows(24))
+    rows = flags_of(tmp_path, "--config.data.row_tokens=1024", "--config.eval.items_rows=2")
+    few = ("--config.train.steps=3", "--config.sampling.frames=3")
+    workdir = tmp_path / "run"
+    call(f"--config=experiments/sf2t.py:{preset}", f"--config.model.path={folder}",
+         f"--workdir={workdir}", *SMALL, *rows, *few)  # fmt: skip
+    assert np.isfinite([row["loss"] for row in read_metrics(workdir / "metrics.jsonl")]).all()
+    assert not (workdir / "left_out.jsonl").exists()
 
 
 @pytest.fixture(scope="module")
