@@ -16,6 +16,7 @@ import pytest
 
 from tests.data import mixed
 from tests.jobs.conftest import DYING, ROOT, losses
+from tests.video.shared_memory import left_behind
 from vjax.checkpoints import Checkpoints
 from vjax.data.examples import Examples
 from vjax.jobs import _rows
@@ -116,10 +117,10 @@ def dies(experiment, workdir, step, flags):
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
     end = time.monotonic() + 20
-    while (marked(mark) or set(os.listdir("/dev/shm")) - before) and time.monotonic() < end:
+    while (marked(mark) or left_behind(before)) and time.monotonic() < end:
         time.sleep(0.1)
     assert not marked(mark)
-    assert not set(os.listdir("/dev/shm")) - before
+    assert not left_behind(before)
 
 
 def check_killed(monkeypatch, whole, experiment, run, flags, workdir, step, processes):

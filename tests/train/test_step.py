@@ -102,7 +102,7 @@ def test_a_pack_of_one_example_is_the_plain_path_to_the_bit():
     @jit
     def both(trainable, frozen):
         model = nnx.merge(graphdef, trainable, frozen)
-        embedded = model.embed({"tokens": tokens, "vision_index": vision, "images": images})
+        embedded, _ = model.embed({"tokens": tokens, "vision_index": vision, "images": images})
         plain, _ = model.decoder(embedded, jnp.arange(n)[None], jnp.ones((1, n), jnp.int32))
         return plain, model(packed)[0]
 
