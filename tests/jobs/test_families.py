@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-import vjax
-from tests.data import mixed
-from tests.interop.theirs import agree, logits
-from tests.jobs.test_rows import flags_of
-from tests.prompts.test_reference_chat import (
+pytest.importorskip("torch")  # which tests that others are imported from need
+import vjax  # noqa: E402
+from tests.data import mixed  # noqa: E402
+from tests.interop.theirs import agree, logits  # noqa: E402
+from tests.jobs.test_rows import flags_of  # noqa: E402
+from tests.prompts.test_reference_chat import (  # noqa: E402
     Intern,
     Llama2,
     Llama3,
@@ -23,18 +24,18 @@ from tests.prompts.test_reference_chat import (
     Smol,
     VideoLlava,
 )
-from vjax import main
-from vjax.config import freeze
-from vjax.evals.summary import read_results
-from vjax.generate.ask import logits as logits_of
-from vjax.interop import load_weights
-from vjax.interop.variables import by_path
-from vjax.jobs import _model
-from vjax.prompts import Prompt
-from vjax.prompts.pixels import Picture, normalised
-from vjax.prompts.processors.grids import GridPixels
-from vjax.prompts.processors.tiles import TilePixels
-from vjax.train.metrics import read_metrics
+from vjax import main  # noqa: E402
+from vjax.config import freeze  # noqa: E402
+from vjax.evals.summary import read_results  # noqa: E402
+from vjax.generate.ask import logits as logits_of  # noqa: E402
+from vjax.interop import load_weights  # noqa: E402
+from vjax.interop.variables import by_path  # noqa: E402
+from vjax.jobs import _model  # noqa: E402
+from vjax.prompts import Prompt  # noqa: E402
+from vjax.prompts.pixels import Picture, normalised  # noqa: E402
+from vjax.prompts.processors.grids import GridPixels  # noqa: E402
+from vjax.prompts.processors.tiles import TilePixels  # noqa: E402
+from vjax.train.metrics import read_metrics  # noqa: E402
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -7,10 +7,11 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from tokenizers.normalizers import Lowercase
 
-from tests.interop.test_dual import FAMILIES, TEXT, made
-from vjax import main
-from vjax.families import read_spec
-from vjax.prompts.dual import DualPixels
+pytest.importorskip("torch")  # which tests that others are imported from need
+from tests.interop.test_dual import FAMILIES, TEXT, made  # noqa: E402
+from vjax import main  # noqa: E402
+from vjax.families import read_spec  # noqa: E402
+from vjax.prompts.dual import DualPixels  # noqa: E402
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

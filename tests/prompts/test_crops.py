@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
-from tests.prompts.test_reference_chat import Intern, photo, same, video
-from vjax.prompts.pixels import Picture
-from vjax.prompts.processors import crops
+pytest.importorskip("torch")  # which tests that others are imported from need
+from tests.prompts.test_reference_chat import Intern, photo, same, video  # noqa: E402
+from vjax.prompts.pixels import Picture  # noqa: E402
+from vjax.prompts.processors import crops  # noqa: E402
 
 torch = pytest.importorskip("torch")
 got_ocr2 = pytest.importorskip("transformers.models.got_ocr2.image_processing_got_ocr2")

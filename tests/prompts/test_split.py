@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from tests.prompts.test_reference_chat import ASK, CONVERSATIONS, Smol, photo, same, theirs, video
-from vjax.prompts import Prompt
-from vjax.prompts.pixels import Picture
-from vjax.prompts.processors import split
+pytest.importorskip("torch")  # which tests that others are imported from need
+from tests.prompts.test_reference_chat import ASK, CONVERSATIONS, Smol, photo, same, theirs, video  # noqa: E402
+from vjax.prompts import Prompt  # noqa: E402
+from vjax.prompts.pixels import Picture  # noqa: E402
+from vjax.prompts.processors import split  # noqa: E402
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
