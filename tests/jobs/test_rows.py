@@ -16,7 +16,7 @@ import pytest
 
 from tests.data import mixed
 from tests.jobs.conftest import DYING, ROOT, losses
-from tests.video.shared_memory import left_behind
+from tests.video.shared_memory import Named
 from vjax.checkpoints import Checkpoints
 from vjax.data.examples import Examples
 from vjax.jobs import _rows
@@ -109,18 +109,22 @@ def marked(mark):
 def dies(experiment, workdir, step, flags):
     """Runs the job until SIGKILL in a step's place; nothing of it may be left."""
     mark = uuid.uuid4().hex
-    before = set(os.listdir("/dev/shm"))
+    memory = Named()
     arguments = [str(int(signal.SIGKILL)), str(step), str(workdir), experiment, *flags]
     done = subprocess.run(
         [sys.executable, "-c", DYING, *arguments],
-        cwd=ROOT, env=os.environ | {"VJAX_TEST": mark}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=os.environ | memory.env | {"VJAX_TEST": mark},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     end = time.monotonic() + 20
     while marked(mark) and time.monotonic() < end:
         time.sleep(0.1)
     assert not marked(mark)
-    assert not left_behind(before)
+    assert not memory.left()
 
 
 def check_killed(monkeypatch, whole, experiment, run, flags, workdir, step, processes):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.video.shared_memory import left_behind
+from tests.video.shared_memory import Named
 from vjax.video import errors, supervise
 from vjax.video.supervise import Child, Children
 
@@ -194,7 +194,7 @@ def test_closing_ends_them():
 @pytest.mark.parametrize("work", ["pid", "hang"])
 def test_kill_9_of_the_parent_ends_the_children(work, tmp_path):
     """Idle or at work, a child ends with its parent, and shared memory is as it was."""
-    before = set(os.listdir("/dev/shm"))
+    memory = Named()
     code = f"""
         import threading, time
         from tests.video import test_supervise as t
@@ -206,29 +206,32 @@ def test_kill_9_of_the_parent_ends_the_children(work, tmp_path):
         time.sleep(600)
     """
     parent = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | memory.env,
     )
     child = int(parent.stdout.readline())
     time.sleep(0.5)
     parent.kill()
     parent.wait()
     assert gone(child), f"child {child} lives on"
-    assert not left_behind(before)
+    assert not memory.left()
 
 
 def test_kill_9_of_the_parent_ends_grains_workers_and_their_children():
     """Grain's own workers would live on, each with its shared memory."""
-    before = set(os.listdir("/dev/shm"))
+    memory = Named()
     parent = subprocess.Popen(
         [sys.executable, "-m", "tests.video.grain_workers"],
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env=os.environ | memory.env | {"JAX_PLATFORMS": "cpu"},
     )
     pids = [int(word) for word in parent.stdout.readline().split()]
     assert len(set(pids)) == 4
-    assert set(os.listdir("/dev/shm")) - before  # batches lie there, or this test shows nothing
+    assert memory.held()  # batches lie there, or this test shows nothing
     parent.kill()
     parent.wait()
     assert all(gone(process) for process in pids)
-    assert not left_behind(before)
+    assert not memory.left()
