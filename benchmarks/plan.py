@@ -2,8 +2,8 @@
 
     ./launch/local python benchmarks/plan.py [--only=PATTERN] [--out=docs/results/plan.md]
 
-Needs libtpu (pip install libtpu), no TPU and no weights: sizes of released models are written down
-here. On 2 cores a 7B step takes about two minutes to compile.
+Needs libtpu (pip install libtpu), no TPU and no weights. On 2 cores a 7B step takes about two
+minutes to compile.
 """
 
 import argparse
@@ -14,50 +14,16 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.interop.test_sizes import RELEASED, text  # sizes of released models, no weights
 from vjax import config as config_lib
 from vjax.console import say
 from vjax.jobs import plan
 from vjax.plan.machines import Machine
 from vjax.plan.step import gib, suggest
 
-QWEN = {"image_token_id": 151655, "video_token_id": 151656, "vision_start_token_id": 151652}
-MROPE = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
-SIGLIP = {
-    "model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304,
-    "num_hidden_layers": 26, "num_attention_heads": 16, "image_size": 384, "patch_size": 14,
-    "vision_use_head": False,
-}  # fmt: skip
-
-
-def text(width, layers, heads, kv, ffn, vocab, **more):
-    return {
-        "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads,
-        "num_key_value_heads": kv, "intermediate_size": ffn, "vocab_size": vocab,
-        "eos_token_id": 2, "pad_token_id": 0, **more,
-    }  # fmt: skip
-
-
-def qwen2_vl(tied, *sizes):
-    vision = {"depth": 32, "embed_dim": 1280, "num_heads": 16, "mlp_ratio": 4}
-    return QWEN | {
-        "model_type": "qwen2_vl", "tie_word_embeddings": tied,
-        "text_config": text(*sizes, rope_parameters=MROPE),
-        "vision_config": vision | {"hidden_size": sizes[0]},
-    }  # fmt: skip
-
-
-SEVEN = (3584, 28, 28, 4, 18944)
-MODELS = {
-    "Qwen2-VL-2B": qwen2_vl(True, 1536, 28, 12, 2, 8960, 151936),
-    "Qwen2-VL-7B": qwen2_vl(False, *SEVEN, 152064),
-    "LLaVA-OneVision-7B": {
-        "model_type": "llava_onevision", "tie_word_embeddings": False,
-        "text_config": text(*SEVEN, 152000, model_type="qwen2"), "vision_config": SIGLIP,
-        "image_token_index": 151646, "video_token_index": 151647,
-        "image_grid_pinpoints": [[384, 384], [384, 768]],
-    },
-    "a decoder of 7B": text(*SEVEN, 152064, model_type="qwen2", tie_word_embeddings=False),
-}  # fmt: skip
+SEVEN = text(3584, 28, 28, 4, 18944, 152064)
+MODELS = {name: RELEASED[name] for name in ("Qwen2-VL-2B", "Qwen2-VL-7B", "LLaVA-OneVision-7B")}
+MODELS["a decoder of 7B"] = SEVEN | {"model_type": "qwen2", "tie_word_embeddings": False}
 PODS = ("v5e:4x4", "v5e:16x16", "v6e:16x16", "v5p:4x4x8")
 LENGTHS = (1 << 17, 1 << 19, 1 << 20)
 

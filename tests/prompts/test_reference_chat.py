@@ -159,6 +159,22 @@ def video(frames, height, width):
     return tuple(photo(height, width, 7 * n) for n in range(frames))
 
 
+def small_text(model_type, **more):
+    """The config of a decoder."""
+    return dict(
+        model_type=model_type, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, intermediate_size=64, vocab_size=300, **more,
+    )  # fmt: skip
+
+
+def small_clip(patch_size):
+    """The config of a tower."""
+    return dict(
+        model_type="clip_vision_model", hidden_size=32, intermediate_size=64,
+        num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=patch_size,
+    )  # fmt: skip
+
+
 class Qwen:
     """The family with its processor, on small pictures."""
 
@@ -242,11 +258,7 @@ class Llama3(Qwen):
                 hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
                 patch_size=14,
             ),
-            text_config=dict(
-                model_type="qwen2", hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                num_key_value_heads=1, intermediate_size=64, vocab_size=300,
-                eos_token_id=ids["<|im_end|>"],
-            ),
+            text_config=small_text("qwen2", eos_token_id=ids["<|im_end|>"]),
             image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
         )  # fmt: skip
         size = {"shortest_edge": 4 * 28 * 28, "longest_edge": 40 * 28 * 28}
@@ -272,10 +284,8 @@ class OneVision(Qwen):
                 num_hidden_layers=1, num_attention_heads=2, image_size=56, patch_size=8,
                 vision_use_head=False,
             ),
-            text_config=dict(
-                model_type="qwen2", hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                num_key_value_heads=1, intermediate_size=64, vocab_size=300,
-                eos_token_id=ids["<|im_end|>"], tie_word_embeddings=True,
+            text_config=small_text(
+                "qwen2", eos_token_id=ids["<|im_end|>"], tie_word_embeddings=True
             ),
             image_token_index=ids["<image>"], video_token_index=ids["<video>"],
             image_grid_pinpoints=sizes, vision_aspect_ratio="anyres_max_4",
@@ -304,10 +314,7 @@ class Smol(Qwen):
                 model_type="smolvlm_vision", hidden_size=32, intermediate_size=64,
                 num_hidden_layers=1, num_attention_heads=2, image_size=56, patch_size=14,
             ),
-            text_config=dict(
-                model_type="llama", hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                num_key_value_heads=1, intermediate_size=64, vocab_size=300, pad_token_id=2,
-            ),
+            text_config=small_text("llama", pad_token_id=2),
             image_token_id=tokenizer.token_to_id("<image>"), scale_factor=2,
         )  # fmt: skip
         sizes = dict(size={"longest_edge": 150}, max_image_size={"longest_edge": 56})
@@ -331,15 +338,8 @@ class NextVideo(Qwen):
         ids = {name: tokenizer.token_to_id(name) for name in VICUNA}
         sizes = [[56 * a, 56 * b] for a, b in ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))]
         config = transformers.LlavaNextVideoConfig(
-            vision_config=dict(
-                model_type="clip_vision_model", hidden_size=32, intermediate_size=64,
-                num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=7,
-            ),
-            text_config=dict(
-                model_type="llama", hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                num_key_value_heads=1, intermediate_size=64, vocab_size=300,
-                pad_token_id=ids["<pad>"],
-            ),
+            vision_config=small_clip(7),
+            text_config=small_text("llama", pad_token_id=ids["<pad>"]),
             image_token_index=ids["<image>"], video_token_index=ids["<video>"],
             image_grid_pinpoints=sizes,
         )  # fmt: skip
@@ -368,11 +368,7 @@ class Intern(Qwen):
                 hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
                 image_size=56, patch_size=14, attention_bias=True,
             ),
-            text_config=dict(
-                model_type="qwen2", hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                num_key_value_heads=1, intermediate_size=64, vocab_size=300,
-                eos_token_id=tokenizer.token_to_id("<|im_end|>"),
-            ),
+            text_config=small_text("qwen2", eos_token_id=tokenizer.token_to_id("<|im_end|>")),
             image_token_id=image,
         )  # fmt: skip
         sizes = dict(
@@ -409,15 +405,8 @@ class VideoLlava(Qwen):
         tokenizer = small_tokenizer(VICUNA)
         ids = {name: tokenizer.token_to_id(name) for name in VICUNA}
         config = transformers.VideoLlavaConfig(
-            vision_config=dict(
-                model_type="clip_vision_model", hidden_size=32, intermediate_size=64,
-                num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14,
-            ),
-            text_config=dict(
-                model_type="llama", hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                num_key_value_heads=1, intermediate_size=64, vocab_size=300,
-                pad_token_id=ids["<pad>"],
-            ),
+            vision_config=small_clip(14),
+            text_config=small_text("llama", pad_token_id=ids["<pad>"]),
             image_token_index=ids["<image>"], video_token_index=ids["<video>"],
         )  # fmt: skip
         middle = dict(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
@@ -449,10 +438,7 @@ class Llama2(Qwen):
             mm_projector_type="stc_connector", mm_vision_tower="clip-vit-large-patch14-336",
             mm_vision_select_layer=-2, mm_vision_select_feature="patch",
             video_token_id=tokenizer.token_to_id("<unk>"),
-            vision_config=dict(
-                model_type="clip_vision_model", hidden_size=32, intermediate_size=64,
-                num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14,
-            ),
+            vision_config=small_clip(14),
         )  # fmt: skip
         named = fast(tokenizer, LLAMA2, "</s>", bos_token="<s>", unk_token="<unk>")
         named.chat_template = LLAMA2_TEMPLATE

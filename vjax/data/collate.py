@@ -48,6 +48,8 @@ def joined(
         index = part["vision_index"]
         moved = np.where(index == here, of * here, index + block * here)
         part["vision_index"] = np.where(index < 0, index, moved).astype(np.int32)
+    if len(parts) == 1:  # pictures are not copied
+        return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

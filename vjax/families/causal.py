@@ -1,14 +1,14 @@
 """Language models without eyes: transformers' LlamaForCausalLM and its kin, whole checkpoints."""
 
-import numpy as np
-
 from vjax.families.spec import NO_TOKEN, ModelSpec, Placeholder
 from vjax.families.text import (
     decoder_config,
     decoder_spec,
-    decoder_unused,
     decoder_weights,
     end_and_pad,
+    no_weights,
+    same_name,
+    unused_by_decoder,
 )
 
 ARCHITECTURES = {
@@ -55,20 +55,6 @@ def weight_map(spec: ModelSpec) -> dict[str, tuple[str, str]]:
     return decoder_weights(spec.text, "model")
 
 
-def module_name(name: str) -> str:
-    """Every release saves the names of its modules."""
-    return name
-
-
-def file_name(name: str) -> str:
-    return name
-
-
-def is_unused(spec: ModelSpec, name: str) -> bool:
-    """Whether a file may hold the tensor though the model does not use it."""
-    return decoder_unused(spec.text, name)
-
-
-def unused_weights(spec: ModelSpec) -> dict[str, np.ndarray]:
-    """None."""
-    return {}
+module_name = file_name = same_name
+is_unused = unused_by_decoder
+unused_weights = no_weights

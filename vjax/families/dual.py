@@ -8,11 +8,9 @@ import dataclasses
 import re
 import types
 
-import numpy as np
-
 from vjax.families.fields import check_known
 from vjax.families.spec import Placeholder, TowerSpec
-from vjax.families.text import linear
+from vjax.families.text import linear, no_weights, same_name
 from vjax.families.vision import tower_config, tower_spec, tower_weights
 
 
@@ -227,20 +225,10 @@ def weight_map(spec: DualSpec) -> dict[str, tuple[str, str]]:
     return names
 
 
-def module_name(name: str) -> str:
-    """Every release saves the names of its modules."""
-    return name
-
-
-def file_name(name: str) -> str:
-    return name
+module_name = file_name = same_name
+unused_weights = no_weights
 
 
 def is_unused(spec: DualSpec, name: str) -> bool:
     """Old files hold the numbers of positions."""
     return bool(re.fullmatch(r"(vision|text)_model\.embeddings\.position_ids", name))
-
-
-def unused_weights(spec: DualSpec) -> dict[str, np.ndarray]:
-    """None."""
-    return {}

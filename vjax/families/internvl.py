@@ -3,8 +3,6 @@
 Reference: transformers' InternVLForConditionalGeneration, which numbers every token by one.
 """
 
-import numpy as np
-
 from vjax.families import llava
 from vjax.families.fields import check_known, check_values
 from vjax.families.spec import (
@@ -22,6 +20,7 @@ from vjax.families.text import (
     decoder_weights,
     end_and_pad,
     linear,
+    no_weights,
 )
 
 RELEASES = {
@@ -231,6 +230,4 @@ def is_unused(spec: ModelSpec, name: str) -> bool:
     return norm or decoder_unused(spec.text, name)
 
 
-def unused_weights(spec: ModelSpec) -> dict[str, np.ndarray]:
-    """None."""
-    return {}
+unused_weights = no_weights

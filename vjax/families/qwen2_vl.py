@@ -6,8 +6,6 @@ Reference: transformers' Qwen2VLForConditionalGeneration.
 import re
 from collections.abc import Mapping
 
-import numpy as np
-
 from vjax.families.fields import check_known
 from vjax.families.spec import (
     NO_TOKEN,
@@ -24,6 +22,7 @@ from vjax.families.text import (
     decoder_weights,
     end_and_pad,
     linear,
+    no_weights,
 )
 from vjax.families.vision import CLIP_MEAN, CLIP_STD
 
@@ -243,6 +242,4 @@ def is_unused(spec: ModelSpec, name: str) -> bool:
     return decoder_unused(spec.text, name) or bool(re.fullmatch(r".*\.inv_freq", name))
 
 
-def unused_weights(spec: ModelSpec) -> dict[str, np.ndarray]:
-    """None."""
-    return {}
+unused_weights = no_weights

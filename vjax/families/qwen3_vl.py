@@ -10,7 +10,7 @@ import math
 from vjax.families import qwen2_vl
 from vjax.families.qwen2_vl import placeholders, unused_weights
 from vjax.families.spec import HALF, ModelSpec, Release
-from vjax.families.text import decoder_unused, decoder_weights, linear
+from vjax.families.text import decoder_weights, linear, same_name, unused_by_decoder
 
 __all__ = [
     "RELEASES",
@@ -120,14 +120,5 @@ def weight_map(spec: ModelSpec) -> dict[str, tuple[str, str]]:
     return names | decoder_weights(spec.text, "model.language_model")
 
 
-def module_name(name: str) -> str:
-    """A tensor's name in a file and in transformers' modules: they are the same."""
-    return name
-
-
-file_name = module_name
-
-
-def is_unused(spec: ModelSpec, name: str) -> bool:
-    """Whether a file may hold the tensor though the model does not use it."""
-    return decoder_unused(spec.text, name)
+module_name = file_name = same_name
+is_unused = unused_by_decoder

@@ -3,8 +3,6 @@
 Reference: transformers' SmolVLMForConditionalGeneration.
 """
 
-import numpy as np
-
 from vjax.families.fields import check_known
 from vjax.families.spec import NO_TOKEN, ModelSpec, Placeholder, ProjectorSpec, Release
 from vjax.families.text import (
@@ -13,6 +11,8 @@ from vjax.families.text import (
     decoder_unused,
     decoder_weights,
     end_and_pad,
+    no_weights,
+    same_name,
 )
 from vjax.families.vision import tower_config, tower_spec, tower_weights
 
@@ -113,19 +113,10 @@ def weight_map(spec: ModelSpec) -> dict[str, tuple[str, str]]:
     return names | decoder_weights(spec.text, "model.text_model")
 
 
-def module_name(name: str) -> str:
-    """Files hold the names of the modules."""
-    return name
-
-
-file_name = module_name
+module_name = file_name = same_name
+unused_weights = no_weights
 
 
 def is_unused(spec: ModelSpec, name: str) -> bool:
     """Whether a file may hold the tensor though the model does not use it."""
     return name == "model.vision_model.embeddings.position_ids" or decoder_unused(spec.text, name)
-
-
-def unused_weights(spec: ModelSpec) -> dict[str, np.ndarray]:
-    """None."""
-    return {}

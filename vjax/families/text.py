@@ -8,8 +8,10 @@ import re
 import types
 from collections.abc import Mapping
 
+import numpy as np
+
 from vjax.families.fields import check_known
-from vjax.families.spec import NO_TOKEN, DecoderSpec, RopeScaling
+from vjax.families.spec import NO_TOKEN, DecoderSpec, ModelSpec, RopeScaling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,6 +288,21 @@ def decoder_unused(spec: DecoderSpec, name: str) -> bool:
     if spec.tied and name == "lm_head.weight":
         return True
     return bool(re.fullmatch(r".*\.rotary_emb\.inv_freq", name))
+
+
+def same_name(name: str) -> str:
+    """The `module_name` and `file_name` of families whose files hold the names of the modules."""
+    return name
+
+
+def no_weights(spec: object) -> dict[str, np.ndarray]:
+    """The `unused_weights` of families of which transformers misses none: none."""
+    return {}
+
+
+def unused_by_decoder(spec: ModelSpec, name: str) -> bool:
+    """The `is_unused` of families whose other parts leave nothing of a file unused."""
+    return decoder_unused(spec.text, name)
 
 
 def linear(names: dict[str, tuple[str, str]], ours: str, theirs: str, *, bias: bool):

@@ -3,17 +3,17 @@
 Reference: transformers' VideoLlama3ForConditionalGeneration.
 """
 
-import numpy as np
-
 from vjax.families.fields import check_known
 from vjax.families.spec import NO_TOKEN, ModelSpec, Placeholder, ProjectorSpec, Release
 from vjax.families.text import (
     decoder_config,
     decoder_spec,
-    decoder_unused,
     decoder_weights,
     end_and_pad,
     linear,
+    no_weights,
+    same_name,
+    unused_by_decoder,
 )
 from vjax.families.vision import tower_config, tower_spec, tower_weights
 
@@ -97,19 +97,6 @@ def weight_map(spec: ModelSpec) -> dict[str, tuple[str, str]]:
     return names | decoder_weights(spec.text, "model.language_model")
 
 
-def module_name(name: str) -> str:
-    """A tensor's name in a file and in transformers' modules: they are the same."""
-    return name
-
-
-file_name = module_name
-
-
-def is_unused(spec: ModelSpec, name: str) -> bool:
-    """Whether a file may hold the tensor though the model does not use it."""
-    return decoder_unused(spec.text, name)
-
-
-def unused_weights(spec: ModelSpec) -> dict[str, np.ndarray]:
-    """None."""
-    return {}
+module_name = file_name = same_name
+is_unused = unused_by_decoder
+unused_weights = no_weights

@@ -69,16 +69,7 @@ def interface(config: Config) -> Interface:
     Raises:
       UserError: no such checkpoint, or one that no job can prompt.
     """
-    options = config.model
-    folder = Path(options.path)
-    if options.path in ("", "random"):
-        folder = TINY
-    elif options.path == "smollm2":
-        folder = _smollm2.folder(cache_root(), TINY)
-    elif not folder.exists() and (PRESETS / options.path).is_dir():
-        folder = PRESETS / options.path
-    if not folder.is_dir():
-        raise UserError(_absent(folder, options.hub))
+    options, folder = config.model, folder_of(config)
     try:
         spec = slowed_spec(folder, config)
         if not isinstance(spec, ModelSpec):
@@ -94,6 +85,25 @@ def interface(config: Config) -> Interface:
     except (ValueError, TypeError, OSError) as error:
         raise UserError(f"model.path {options.path!r}: {error}") from error
     return Interface(folder, sized, video, chat)
+
+
+def folder_of(config: Config) -> Path:
+    """The checkpoint folder that config.model.path means.
+
+    Raises:
+      UserError: there is none.
+    """
+    options = config.model
+    folder = Path(options.path)
+    if options.path in ("", "random"):
+        folder = TINY
+    elif options.path == "smollm2":
+        folder = _smollm2.folder(cache_root(), TINY)
+    elif not folder.exists() and (PRESETS / options.path).is_dir():
+        folder = PRESETS / options.path
+    if not folder.is_dir():
+        raise UserError(_absent(folder, options.hub))
+    return folder
 
 
 def load(config: Config) -> Loaded:

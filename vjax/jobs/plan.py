@@ -93,11 +93,14 @@ def plan(config: Config, machine: Machine) -> tuple[StepPlan, dict[str, tuple[in
             program, memory = compiled(lowered, (state, frozen, fields))
     sizes = {"trainable": _size(trainable), "frozen": _size(frozen), OPTIMISER: _size(optimizer)}
     arguments = jax.tree.map(_bare, (state, frozen, fields))
+    needed = work = _work(config, spec, arguments, remat=False)
+    if config.train.remat:
+        work = _work(config, spec, arguments, remat=True)
     made = StepPlan(
         machine,
         memory,
-        _work(config, spec, arguments, remat=config.train.remat),
-        float(sum(_work(config, spec, arguments, remat=False).values())),
+        work,
+        float(sum(needed.values())),
         traffic(program.as_text(), mesh.shape) if program else [],
         tokens,
     )
@@ -124,9 +127,8 @@ def _work(config: Config, spec: ModelSpec, arguments: tuple, *, remat: bool) -> 
 
 
 def _spec(config: Config) -> ModelSpec:
-    folder = _model.TINY if config.model.path in ("", "random") else Path(config.model.path)
     try:
-        spec = _model.slowed_spec(folder, config)
+        spec = _model.slowed_spec(_model.folder_of(config), config)
     except (ValueError, OSError) as error:
         raise UserError(f"model.path {config.model.path!r}: {error}") from error
     if spec.vision is not None and config.model.image_size:

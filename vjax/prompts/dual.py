@@ -17,7 +17,7 @@ from vjax.families.dual import DualSpec
 from vjax.families.fields import read_json
 from vjax.prompts import tokenizer as tokenizer_lib
 from vjax.prompts.chat import SETTINGS
-from vjax.prompts.pixels import middle, normalised, resized, settings
+from vjax.prompts.pixels import colours, middle, normalised, resized, settings
 
 FINE = 1e-5  # of the scale that a NaFlex image is brought to
 BICUBIC, BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
@@ -74,8 +74,7 @@ class DualPixels:
             patch=vision.patch_size,
             most=given.get("max_num_patches", 256),
             resample=Image.Resampling(resample),
-            mean=tuple(given.get("image_mean", vision.mean)),
-            std=tuple(given.get("image_std", vision.std)),
+            **colours(given, vision),
         )
 
     def __call__(self, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

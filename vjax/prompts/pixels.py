@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from vjax.families.fields import read_json
+from vjax.families.spec import TowerSpec
 
 IMAGE_FILE, VIDEO_FILE = "preprocessor_config.json", "video_preprocessor_config.json"
 PROCESSOR_FILE = "processor_config.json"
@@ -117,6 +118,14 @@ def settings(
         if not given.get(name, True):
             raise ValueError(f"{found}: {name} is off, which is not read")
     return given
+
+
+def colours(given: Mapping, vision: TowerSpec) -> dict[str, tuple[float, float, float]]:
+    """`mean` and `std` of RGB in 0 ... 1, as processor settings say, or else the tower's spec."""
+    return {
+        "mean": tuple(given.get("image_mean", vision.mean)),
+        "std": tuple(given.get("image_std", vision.std)),
+    }
 
 
 def bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:

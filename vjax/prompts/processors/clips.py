@@ -12,7 +12,7 @@ import numpy as np
 from einops import rearrange
 
 from vjax.families.spec import ModelSpec
-from vjax.prompts.pixels import Laid, Picture, bicubic, middle, normalised, settings
+from vjax.prompts.pixels import Laid, Picture, bicubic, colours, middle, normalised, settings
 
 MOST = 32  # frames, of which their code takes the first where there are more
 
@@ -46,9 +46,8 @@ class ClipPixels:
                 f"{folder}: pictures are brought to {sorted(sizes)} pixels, the tower takes "
                 f"{vision.image_size}"
             )
-        mean, std = given.get("image_mean", vision.mean), given.get("image_std", vision.std)
         crop = given.get("do_center_crop", vision.class_token)  # as CLIP's does
-        return cls(spec, bool(crop), tuple(mean), tuple(std))
+        return cls(spec, bool(crop), **colours(given, vision))
 
     def length(self, picture: Picture) -> int:
         """Frames of its clip.

@@ -11,7 +11,7 @@ import numpy as np
 from einops import rearrange
 
 from vjax.families.spec import ModelSpec
-from vjax.prompts.pixels import Laid, Picture, bicubic, normalised, settings
+from vjax.prompts.pixels import Laid, Picture, bicubic, colours, normalised, settings
 
 IMAGE, VIDEO = "<IMG_CONTEXT>", "<video>"
 SQUARE = f"<img>{IMAGE}</img>"
@@ -58,8 +58,7 @@ class CropPixels:
             tokens=spec.frame_side**2,
             least=least,
             most=most,
-            mean=tuple(given.get("image_mean", spec.vision.mean)),
-            std=tuple(given.get("image_std", spec.vision.std)),
+            **colours(given, spec.vision),
             video=video,
         )
 

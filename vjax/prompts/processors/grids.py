@@ -13,7 +13,7 @@ import numpy as np
 from einops import rearrange
 
 from vjax.families.spec import ModelSpec, TowerSpec
-from vjax.prompts.pixels import UNTIMED_FPS, Laid, Picture, bicubic, normalised, settings
+from vjax.prompts.pixels import UNTIMED_FPS, Laid, Picture, bicubic, colours, normalised, settings
 
 MOST_LONG = 200  # sides to one, beyond which a picture is refused
 # (least, most) pixels where a folder says nothing: those of the reference classes
@@ -60,8 +60,7 @@ class GridPixels:
             merge=given.get("merge_size", spec.merge),
             least=given.get("min_pixels", size.get("shortest_edge", least)),
             most=given.get("max_pixels", size.get("longest_edge", most)),
-            mean=tuple(given.get("image_mean", spec.mean)),
-            std=tuple(given.get("image_std", spec.std)),
+            **colours(given, spec),
             video=video,
             time_rate=spec.time_rate,
         )

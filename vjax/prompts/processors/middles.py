@@ -11,7 +11,7 @@ import numpy as np
 from einops import rearrange
 
 from vjax.families.spec import ModelSpec
-from vjax.prompts.pixels import Laid, Picture, middle, normalised, settings
+from vjax.prompts.pixels import Laid, Picture, colours, middle, normalised, settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +46,7 @@ class MiddlePixels:
                 f"{given.get('crop_size')}, the tower takes {side} x {side} from the middle"
             )
         tokens = spec.frame_tokens if video else spec.still_vision.features
-        mean, std = (
-            tuple(given.get(name, of))
-            for name, of in (("image_mean", spec.vision.mean), ("image_std", spec.vision.std))
-        )
-        return cls(side, tokens, mean, std, video)
+        return cls(side, tokens, **colours(given, spec.vision), video=video)
 
     def frames(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """uint8 [H, W, 3] each -> float32 [F, side, side, 3], normalised."""

@@ -14,7 +14,7 @@ from einops import rearrange
 from PIL import Image
 
 from vjax.families.spec import ModelSpec
-from vjax.prompts.pixels import Laid, Picture, lanczos, normalised, settings
+from vjax.prompts.pixels import Laid, Picture, colours, lanczos, normalised, settings
 
 IMAGE, AROUND, WHOLE, VIDEO = "<image>", "<fake_token_around_image>", "<global-img>", "<video>"
 SQUARE = f"{AROUND}{WHOLE}{IMAGE}{AROUND}"
@@ -71,8 +71,7 @@ class SplitPixels:
             tokens=(patches // spec.projector.merge) ** 2,
             longest=size["longest_edge"],
             split=not video and given.get("do_image_splitting", True),
-            mean=tuple(given.get("image_mean", spec.vision.mean)),
-            std=tuple(given.get("image_std", spec.vision.std)),
+            **colours(given, spec.vision),
             video=video,
         )
 

@@ -13,7 +13,16 @@ import numpy as np
 from einops import rearrange
 
 from vjax.families.spec import ModelSpec, TilesSpec
-from vjax.prompts.pixels import Laid, Picture, bicubic, middle, normalised, padded, settings
+from vjax.prompts.pixels import (
+    Laid,
+    Picture,
+    bicubic,
+    colours,
+    middle,
+    normalised,
+    padded,
+    settings,
+)
 from vjax.prompts.tiles import best_size, tile_tokens
 
 
@@ -57,13 +66,16 @@ class TilePixels:
         fitted = given.get("image_grid_pinpoints") or spec.tiles.sizes
         if tuple(map(tuple, fitted)) != spec.tiles.sizes:
             raise ValueError(f"{folder}: image_grid_pinpoints are not those of config.json")
-        mean, std = (
-            given.get("image_mean", spec.vision.mean),
-            given.get("image_std", spec.vision.std),
+        return cls(
+            side=side,
+            tiles=spec.tiles,
+            **colours(given, spec.vision),
+            video=video,
+            still_side=side // spec.vision.patch_size,
+            frame_side=spec.frame_side,
+            crop=crop,
+            newline=spec.projector.video_newline,
         )
-        sides = side // spec.vision.patch_size, spec.frame_side
-        newline = spec.projector.video_newline
-        return cls(side, spec.tiles, tuple(mean), tuple(std), video, *sides, crop, newline)
 
     def frames(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """uint8 [H, W, 3] each -> float32 [F, side, side, 3], normalised."""
