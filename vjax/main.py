@@ -246,7 +246,7 @@ def _told(error: BaseException) -> int:
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, UserError):
         print(f"vjax: {error}", file=sys.stderr)
-        return 2
+        return error.code
     traceback.print_exception(error)
     return 1
 
