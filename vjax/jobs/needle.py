@@ -93,6 +93,7 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     results = {
         "schema_version": SCHEMA_VERSION,
         "model": asked,
+        "step": step,
         "trained": options.trained if step is not None else 0,
         "haystacks": options.haystacks,
         **summarise(answers, samples=config.eval.bootstrap),
@@ -122,14 +123,23 @@ def _write(
         place=needles.place(shown.depth, shown.length),
         said=said,
     )
-    flags = f"--config=experiments/{config.name}.py:{config.preset} --job=needle"
-    write_text(
-        folder / "needle.md", markdown(results, f"./launch/local python -m vjax.main {flags}")
-    )
+    write_text(folder / "needle.md", markdown(results, _commands(config, results["step"])))
     say(table(results))
     for sentence in sentences(results):
         say(sentence)
     say(f"{folder / 'needle.html'}")
+
+
+def _commands(config: Config, step: int | None) -> str:
+    """Those that lead here, where nothing was overridden."""
+    base = f"./launch/local python -m vjax.main --config=experiments/{config.name}.py"
+    lines = [f"{base}:{config.preset} --job=needle"]
+    if step is not None:
+        lines.insert(0, f"{base}:{config.preset}")
+        if config.needle.trained and config.data.mixture:
+            rows = Path(config.data.mixture[0].path).parent
+            lines.insert(0, f"{base}:{config.preset} --job=needle_rows --workdir={rows}")
+    return "\n".join(lines)
 
 
 def _groups(
