@@ -112,9 +112,12 @@ def blocks(q, k, v, mask: Mask, block: int = 0) -> tuple[Queries, Keys]:
     def heads(x):
         return rearrange(_pad(x, m), "b (m s) k h -> m b k s h", m=m)
 
-    return (
+    made = (
         Queries(block_rows(q, K, block), ids(mask.q_segments, n), ids(mask.q_positions, n)),
         Keys(heads(k), heads(v), ids(mask.kv_segments, m), ids(mask.kv_positions, m)),
+    )
+    # a scan over layers hoists what the mask alone decides, and would keep it for all pairs at once
+    return made if n == m == 1 and block else lax.optimization_barrier(made)
     )
 
 
