@@ -118,7 +118,6 @@ def blocks(q, k, v, mask: Mask, block: int = 0) -> tuple[Queries, Keys]:
     )
     # a scan over layers hoists what the mask alone decides, and would keep it for all pairs at once
     return made if n == m == 1 and block else lax.optimization_barrier(made)
-    )
 
 
 def block_rows(x: Float[Array, "B T N *H"], K: int, block: int = 0) -> Float[Array, "n B K r *H"]:
