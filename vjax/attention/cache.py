@@ -181,7 +181,7 @@ def _meet(queries, keys, mask: Mask, scale: float) -> chunked.Sums:
         kv_positions=kv_positions,
     )
     short, _ = AUTO.get(platform(), AUTO["cpu"])
-    block = max(T, S) if T * S <= short else 0
-    in_blocks, key_blocks = chunked.blocks(q, k, v, mask, block)
-    sums = chunked.accumulate(chunked.empty(in_blocks), in_blocks, key_blocks, mask, scale)
+    lone = T * S <= short
+    blocks, kept = chunked.blocks(q, k, v, mask, max(T, S) if lone else 0)
+    sums = chunked.accumulate(chunked.empty(blocks), blocks, kept, mask, scale, skip=not lone)
     return jax.tree.map(lambda x: chunked.unblock_rows(x, T, N), sums)

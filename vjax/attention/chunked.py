@@ -159,9 +159,13 @@ def empty(queries: Queries) -> Sums:
     )
 
 
-def accumulate(sums: Sums, queries: Queries, keys: Keys, mask: Mask, scale: float) -> Sums:
-    """`sums` with further keys seen; of `mask` counts what is no array."""
-    alone = len(queries.x) == len(keys.k) == 1
+def accumulate(
+    sums: Sums, queries: Queries, keys: Keys, mask: Mask, scale: float, *, skip: bool = True
+) -> Sums:
+    """`sums` with further keys seen; of `mask` counts what is no array.
+
+    Pairs of blocks of which nothing is seen are not computed, unless `skip` is False.
+    """
 
     def row(block):
         q, sums = block
@@ -185,7 +189,7 @@ def accumulate(sums: Sums, queries: Queries, keys: Keys, mask: Mask, scale: floa
                     sums.mixed * shrink[..., None] + mixed,
                 )
 
-            if seen is None or alone:
+            if seen is None or not skip:
                 return add(sums), None
             return lax.cond(seen.any(), add, lambda sums: sums, sums), None
 
