@@ -16,7 +16,16 @@ from vjax.data import needles
 from vjax.data.needles import Needle
 from vjax.evals import needle_page, svg
 from vjax.evals.files import write_text
-from vjax.evals.needle import SCHEMA_VERSION, Answer, judge, markdown, sentences, summarise, table
+from vjax.evals.needle import (
+    SCHEMA_VERSION,
+    Answer,
+    judge,
+    markdown,
+    sentences,
+    summarise,
+    table,
+    warnings,
+)
 from vjax.families.fields import read_json
 from vjax.generate import ask
 from vjax.jobs import _haystack, _model, _scores
@@ -127,6 +136,8 @@ def _write(
     say(table(results))
     for sentence in sentences(results):
         say(sentence)
+    for warning in warnings(results):
+        say(f"warning: {warning}")
     say(f"{folder / 'needle.html'}")
 
 
