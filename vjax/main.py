@@ -27,7 +27,7 @@ from vjax.config import Config
 from vjax.console import UserError
 
 MEETING = ("coordinator", "num_processes", "process_id", "heartbeat_timeout")
-TOGETHER = ("train", "eval")  # jobs for several processes
+TOGETHER = ("train", "eval", "needle")  # jobs for several processes
 
 
 @dataclasses.dataclass(frozen=True)
