@@ -280,7 +280,7 @@ class Export:
 class Planned:
     """Only `--job=plan` reads it; the flag --plan.topology sets its machine too."""
 
-    topology: str = "v5e:4x4"  # v5e, v5p, v6e: AxB or AxBxC; h200:8, cpu:8
+    topology: str = "v5e:4x4"  # v5e, v5p, v6e: AxB or AxBxC; h200:8, h100:8, a100:8, cpu:8
     frames: Count = 64  # of every row; 0 = the batches that the run itself would take, made now
     tokens: Count = 0  # of a row; 0 = those of its frames and 128 of text
 
