@@ -206,18 +206,17 @@ def _answered(
         rows = config.needle.batch_size
         while rows > 1 and rows * pictures > 4 * rows + 8:
             rows -= 1
-        with jax.set_mesh(_model.mesh_of(config)):
-            told = ask(
-                [one.prompt for one in new.values()],
-                parts,
-                model.chat,
-                image_size=model.video.image_size,
-                pad_token_id=model.spec.pad_token_id,
-                batch_size=rows,
-                max_new_tokens=NEW_TOKENS,
-                dtype=_model.dtype_of(config),
-                prefill_chunk=config.eval.prefill_chunk,
-            )
+        told = ask(
+            [one.prompt for one in new.values()],
+            parts,
+            model.chat,
+            image_size=model.video.image_size,
+            pad_token_id=model.spec.pad_token_id,
+            batch_size=rows,
+            max_new_tokens=NEW_TOKENS,
+            dtype=_model.dtype_of(config),
+            prefill_chunk=config.eval.prefill_chunk,
+        )
         lines = []
         for (key, one), (scores, text) in zip(new.items(), told, strict=True):
             known[key] = {"scores": np.asarray(scores, float).tolist(), "generated": text}
