@@ -36,6 +36,7 @@ def ask(
     batch_size: int,
     max_new_tokens: int,
     dtype=jnp.float32,
+    prefill_chunk: int = 0,
     on_batch: Callable[[int], None] = lambda prompts: None,
 ) -> list[tuple[np.ndarray, str]]:
     """Log-probabilities of each prompt's candidates, and the greedy answer, in the order given.
@@ -45,6 +46,7 @@ def ask(
 
     Args:
       model_parts: (graphdef, state, ...).
+      prefill_chunk: tokens of a prompt that are read at once, see `prefill`; 0 = all.
       on_batch: called with the number of prompts done, for a bar.
     """
     found: list[tuple[np.ndarray, str]] = [(np.zeros(0), "")] * len(prompts)
@@ -78,7 +80,12 @@ def ask(
             batch.pop("item")
             # numpy, not jax: of several processes each gives the whole batch
             scores, generated = answer(
-                model_parts, batch, (tokens, mask), max_new_tokens, dtype=dtype
+                model_parts,
+                batch,
+                (tokens, mask),
+                max_new_tokens,
+                dtype=dtype,
+                prefill_chunk=prefill_chunk,
             )
             scores, generated = distributed.fetch((scores, generated))
             for b, (_, n, _, candidates) in enumerate(part):

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import jax
+
 from vjax.config import Config
 from vjax.console import UserError, progress, say
 from vjax.data.items import SceneItem
@@ -11,7 +13,7 @@ from vjax.evals.run import Item, evaluate
 from vjax.families.spec import ModelSpec, VideoSpec
 from vjax.fragments import TASKS, Drop, FragmentConfig, label_histogram
 from vjax.jobs._corpus import Corpus
-from vjax.jobs._model import Interface, Loaded, dtype_of
+from vjax.jobs._model import Interface, Loaded, dtype_of, mesh_of
 from vjax.video.rng import philox
 from vjax.video.world import questions
 
@@ -96,7 +98,10 @@ def run(
 ) -> dict[str, list[ItemResult]]:
     """Scores all suites with the trainable variables `state`, under a bar."""
     total = sum(len(items) for items in suites.values())
-    with progress(total=total, desc=f"evaluate {what}", unit="item") as bar:
+    with (
+        jax.set_mesh(mesh_of(config)),
+        progress(total=total, desc=f"evaluate {what}", unit="item") as bar,
+    ):
         return evaluate(
             suites,
             (loaded.graphdef, state, loaded.frozen),
@@ -107,5 +112,6 @@ def run(
             batch_size=config.eval.batch_size,
             control=config.eval.control,
             dtype=dtype_of(config),
+            prefill_chunk=config.eval.prefill_chunk,
             on_batch=bar.update,
         )
