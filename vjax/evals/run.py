@@ -63,6 +63,7 @@ def evaluate(
     control: str = "none",
     dtype=jnp.float32,
     on_batch: Callable[[int], None] = lambda items: None,
+    look: Callable[[dict], dict] = lambda batch: batch,
 ) -> dict[str, list[ItemResult]]:
     """Scores every item by likelihood and by its greedy answer.
 
@@ -71,6 +72,7 @@ def evaluate(
       model_parts: (graphdef, state, ...).
       control: a key of CONTROLS.
       on_batch: called with the number of items done, for a bar.
+      look: as in `generate.ask`.
 
     Returns:
       Item results by suite, in the order of the items.
@@ -87,6 +89,7 @@ def evaluate(
         max_new_tokens=NEW_TOKENS,
         dtype=dtype,
         on_batch=on_batch,
+        look=look,
     )
     results: dict[str, list[ItemResult]] = {suite: [] for suite in suites}
     for (suite, item), prompt, (scores, text) in zip(asked, prompts, answers, strict=True):

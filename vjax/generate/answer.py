@@ -14,8 +14,8 @@ from vjax.generate.prefill import prefill
 from vjax.generate.score import candidate_logprobs
 
 AnyArray = Array | np.ndarray
-PROMPT = ("tokens", "positions", "segment_ids", "vision_index", "images")
-SOMETIMES = ("rope_positions",)
+PROMPT = ("tokens", "positions", "segment_ids", "vision_index")
+SOMETIMES = ("images", "features", "still_features", "rope_positions")
 
 
 def answer(

@@ -37,6 +37,7 @@ def ask(
     max_new_tokens: int,
     dtype=jnp.float32,
     on_batch: Callable[[int], None] = lambda prompts: None,
+    look: Callable[[dict], dict] = lambda batch: batch,
 ) -> list[tuple[np.ndarray, str]]:
     """Log-probabilities of each prompt's candidates, and the greedy answer, in the order given.
 
@@ -46,6 +47,7 @@ def ask(
     Args:
       model_parts: (graphdef, state, ...).
       on_batch: called with the number of prompts done, for a bar.
+      look: what becomes of a batch before the model gets it.
     """
     found: list[tuple[np.ndarray, str]] = [(np.zeros(0), "")] * len(prompts)
     rows = []
@@ -78,7 +80,7 @@ def ask(
             batch.pop("item")
             # numpy, not jax: of several processes each gives the whole batch
             scores, generated = answer(
-                model_parts, batch, (tokens, mask), max_new_tokens, dtype=dtype
+                model_parts, look(batch), (tokens, mask), max_new_tokens, dtype=dtype
             )
             scores, generated = distributed.fetch((scores, generated))
             for b, (_, n, _, candidates) in enumerate(part):

@@ -10,8 +10,9 @@ from vjax.evals.items import ItemResult
 from vjax.evals.run import Item, evaluate
 from vjax.families.spec import ModelSpec, VideoSpec
 from vjax.fragments import TASKS, Drop, FragmentConfig, label_histogram
+from vjax.jobs import _features
 from vjax.jobs._corpus import Corpus
-from vjax.jobs._model import Interface, Loaded, dtype_of
+from vjax.jobs._model import Interface, Loaded, dtype_of, mesh_of
 from vjax.video.rng import philox
 from vjax.video.world import questions
 
@@ -96,8 +97,9 @@ def run(
 ) -> dict[str, list[ItemResult]]:
     """Scores all suites with the trainable variables `state`, under a bar."""
     total = sum(len(items) for items in suites.values())
+    features = _features.make(config, loaded.parts, mesh_of(config))
     with progress(total=total, desc=f"evaluate {what}", unit="item") as bar:
-        return evaluate(
+        found = evaluate(
             suites,
             (loaded.graphdef, state, loaded.frozen),
             loaded.chat,
@@ -108,4 +110,8 @@ def run(
             control=config.eval.control,
             dtype=dtype_of(config),
             on_batch=bar.update,
+            **({"look": features} if features else {}),
         )
+    if features:
+        features.close()
+    return found
