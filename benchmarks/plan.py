@@ -3,16 +3,21 @@
     ./launch/local python benchmarks/plan.py [--only=PATTERN] [--out=docs/results/plan.md]
 
 Needs libtpu (pip install libtpu), no TPU and no weights. On 2 cores a 7B step takes about two
-minutes to compile.
+minutes to compile. Rows are saved as they come, and taken from there when the command is given
+again; without that file (--record) all are made anew.
 """
 
 import argparse
-import dataclasses
 import json
 import re
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
+
+import numpy as np
 
 from tests.interop.test_sizes import RELEASED, text  # sizes of released models, no weights
 from vjax import config as config_lib
@@ -57,33 +62,71 @@ def config_of(folder: Path, more: dict):
     return config_lib.freeze(values)
 
 
+def planned(recipe) -> dict:
+    """What `vjax.jobs.plan` says of a recipe, and the recipe."""
+    name, model, pod, more = recipe
+    machine, began = Machine.named(pod), time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(MODELS[model]))
+        config = config_of(Path(folder), more)
+        made, sizes = plan.plan(config, machine)
+    return {
+        "recipe": recipe,
+        **plan.as_json(made, sizes),
+        "change": "" if made.fits else suggest(config, made.memory, machine.chip.memory),
+        "compile": time.perf_counter() - began,
+    }
+
+
+def rows(recipes: Iterable, record: Path, only: str = "", minutes: float = 25) -> list[dict]:
+    """A row for each recipe that `only` is found in: from the record, or made and put there.
+
+    Each is made in a process of its own, so that one that takes too long or too much memory costs
+    no other; such a row has `error` alone, and is made again by the next call.
+    """
+    lines = record.read_text().splitlines() if record.exists() else []
+    known = {json.dumps(row["recipe"]): row for row in map(json.loads, lines)}
+    found = []
+    for recipe in recipes:
+        key = json.dumps(recipe)
+        if key not in known and re.search(only, " ".join(recipe[:3])):
+            row = _apart(key, minutes)
+            say(json.dumps(row))
+            known[key] = row
+            if "error" not in row:
+                record.parent.mkdir(parents=True, exist_ok=True)
+                with record.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+        if re.search(only, " ".join(recipe[:3])):
+            found.append(known[key])
+    return found
+
+
+def _apart(key: str, minutes: float) -> dict:
+    command = [sys.executable, __file__, f"--one={key}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60 * minutes)
+    except subprocess.TimeoutExpired:
+        return {"recipe": json.loads(key), "error": f"not compiled in {minutes:g} minutes"}
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
+        return {"recipe": json.loads(key), "error": said}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--record", type=Path, default=Path("runs/plan.jsonl"))
+    parser.add_argument("--one", help="of the recipes, as JSON: for this command itself")
     args = parser.parse_args()
-    rows = []
-    for name, model, pod, more in recipes():
-        if not re.search(args.only, f"{name} {model} {pod}"):
-            continue
-        machine, began = Machine.named(pod), time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "config.json").write_text(json.dumps(MODELS[model]))
-            config = config_of(Path(folder), more)
-            made, _ = plan.plan(config, machine)
-        memory = made.memory
-        row = {
-            "run": name, "model": model, "machine": pod, "tokens": made.tokens,
-            **{k: v for k, v in dataclasses.asdict(memory).items()},
-            "fits": made.fits, "bound": made.bound,
-            "step": max(made.seconds.values()), "mfu": made.mfu,
-            "change": "" if made.fits else suggest(config, memory, machine.chip.memory),
-            "compile": time.perf_counter() - began,
-        }  # fmt: skip
-        say(json.dumps(row))
-        rows.append(row)
+    if args.one:
+        print(json.dumps(planned(json.loads(args.one))))
+        return
+    made = rows(recipes(), args.record, args.only)
     if args.out:
-        args.out.write_text(page(rows))
+        args.out.write_text(page(made))
 
 
 HEAD = """# What steps cost on TPU pods
@@ -105,14 +148,49 @@ COLUMNS = (
 def page(rows) -> str:
     lines = [f"| {' | '.join(COLUMNS)} |\n", "|---" * len(COLUMNS) + "|\n"]
     for row in rows:
-        limit = gib(Machine.named(row["machine"]).chip.memory)
-        verdict = limit if row["fits"] else f"{limit}: **does not fit**, {row['change']}"
+        name, model, pod, _ = row["recipe"]
+        if "error" in row:
+            lines.append(f"| {name} | {model} | {pod} | not made: {row['error']} |\n")
+            continue
+        memory = row["memory"]
+        verdict = limit = gib(memory["limit"])
+        if not row["fits"]:
+            verdict = f"{limit}: **does not fit**, {row['change']}"
+        # links count in what is compiled, and nothing is where the compiler refuses
+        known = row["traffic"] or row["fits"]
+        step = f"{row['seconds'][row['bound']]:.2f} s | {row['bound']} | {row['mfu']:.0%}"
         lines.append(
-            f"| {row['run']} | {row['model']} | {row['machine']} | {row['tokens']:,} | "
-            f"{gib(row['arguments'])} | {gib(row['temporaries'])} | {verdict} | "
-            f"{row['step']:.2f} s | {row['bound']} | {row['mfu']:.0%} |\n"
+            f"| {name} | {model} | {pod} | {row['tokens']:,} | {gib(memory['arguments'])} | "
+            f"{gib(memory['temporaries'])} | {verdict} | {step if known else ' | | '} |\n"
         )
-    return HEAD + "".join(lines)
+    return HEAD + "".join(lines) + long_rows(rows)
+
+
+def long_rows(rows) -> str:
+    """How temporaries grow with a device's part of a row, and where all_gather no longer fits."""
+    parts = ["\n## Rows that 128 chips share\n"]
+    for method in ("ring", "all_gather"):
+        found = [
+            (row["tokens"] // row["recipe"][3]["mesh.context"], row["memory"]["temporaries"], row)
+            for row in rows
+            if row["recipe"][3].get("model.context_parallel") == method and "error" not in row
+        ]
+        if len(found) < 3:
+            continue
+        local, temporaries, made = zip(*sorted(found, key=lambda one: one[0]), strict=True)
+        power, _ = np.polyfit(np.log(local), np.log(temporaries), 1)
+        slope, start = np.polyfit(local, temporaries, 1)
+        memory = made[-1]["memory"]
+        room = memory["limit"] - memory["arguments"] - memory["code"] - start
+        most = int(room / slope) * made[-1]["recipe"][3]["mesh.context"]
+        lengths = ", ".join(f"{n:,}" for n in local)
+        parts.append(
+            f"`{method}`: temporaries at local lengths of {lengths} tokens grow as length to the "
+            f"power {power:.2f} (fitted), {1e-3 * slope:.1f} kB a token and {gib(start)}; along "
+            f"that line a chip of {made[-1]['machine'].partition(':')[0]} is full at a row of "
+            f"{most / 1e6:.1f}M tokens (extrapolated).\n"
+        )
+    return "\n".join(parts) if len(parts) > 1 else ""
 
 
 if __name__ == "__main__":

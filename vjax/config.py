@@ -285,7 +285,7 @@ class Export:
 class Planned:
     """Only `--job=plan` reads it; the flag --plan.topology sets its machine too."""
 
-    topology: str = "v5e:4x4"  # v5e, v5p, v6e: AxB or AxBxC; h200:8, cpu:8
+    topology: str = "v5e:4x4"  # v5e, v5p, v6e: AxB or AxBxC; h200:8, h100:8, a100:8, cpu:8
     frames: Count = 64  # of every row; 0 = the batches that the run itself would take, made now
     tokens: Count = 0  # of a row; 0 = those of its frames and 128 of text
 
@@ -331,6 +331,25 @@ class ZeroShot:
 
 
 @dataclass(frozen=True)
+class Needle:
+    """A picture hidden among frames (--job=needle): docs/needle.md."""
+
+    lengths: tuple[int, ...] = (4, 8, 16, 32, 64)  # frames of the haystacks
+    depths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)  # 0: before all frames, 1: after them
+    file: str = ""  # needles, .json or .jsonl; cards that are drawn when empty
+    folder: str = ""  # that its images are relative to (the file's own where empty)
+    haystacks: Positive = 1  # that each needle is hidden in
+    fps: AboveZero = 1.0  # frames a second of the videos that haystacks are made of
+    seed: Count = 0  # of the cards, and of where haystacks begin
+    batch_size: Positive = 8  # prompts at a time; of long haystacks fewer
+    beyond: bool = False  # ask at lengths beyond max_position_embeddings too
+    # --job=needle_rows: how many rows are written, and most frames of one; where a run's model is
+    # asked, the latter is a line in the picture
+    rows: Positive = 2000
+    trained: Count = 0
+
+
+@dataclass(frozen=True)
 class MeshShape:
     """Devices along each mesh axis; their product is the number of devices used."""
 
@@ -363,6 +382,7 @@ class Config:
     export: Export = field(default_factory=Export)
     plan: Planned = field(default_factory=Planned)
     zeroshot: ZeroShot = field(default_factory=ZeroShot)
+    needle: Needle = field(default_factory=Needle)
     mesh: MeshShape = field(default_factory=MeshShape)
     pretrain: Pretrain = field(default_factory=Pretrain)
 
@@ -430,8 +450,8 @@ def diff(a: Config, b: Config) -> list[str]:
 # prefixes of fields that say how a run is carried out, not what comes of it: free on resume
 EXECUTION = (
     "data.workers", "data.read_threads", "data.processes", "data.show_batch", "store.runner",
-    "store.beam", "train.log_every", "checkpoint.", "mesh.", "export.", "plan.", "model.attention",
-    "model.context_parallel", "model.tower_batch", "model.vision_cache",
+    "store.beam", "train.log_every", "checkpoint.", "mesh.", "export.", "plan.", "needle.",
+    "model.attention", "model.context_parallel", "model.tower_batch", "model.vision_cache",
 )  # fmt: skip
 
 
@@ -573,6 +593,11 @@ def _check_together(config: Config):
         )
     if odd := [name for name in config.export.format if name not in EXPORTS]:
         raise ConfigError(f"export.format: {odd[0]!r} is none of {', '.join(EXPORTS)}")
+    needle = config.needle
+    if not needle.lengths or min(needle.lengths) < 1:
+        raise ConfigError(f"needle.lengths are numbers of frames, got {needle.lengths}")
+    if not needle.depths or not all(0 <= depth <= 1 for depth in needle.depths):
+        raise ConfigError(f"needle.depths are from 0 to 1, got {needle.depths}")
     if data.mixture and config.train.questions != "rows":
         raise ConfigError("data.mixture is trained on with --config.train.questions=rows")
     if config.model.vision_cache and not config.model.tower_batch:

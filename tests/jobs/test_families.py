@@ -106,6 +106,18 @@ def test_the_job_runs_on_a_released_layout(tuned):
 
 
 @pytest.mark.slow
+def test_needles_are_hidden_from_it(released, home, tmp_path):
+    preset, folder, _ = released
+    call(f"--config=experiments/needle.py:{preset}", f"--config.model.path={folder}",
+         f"--workdir={tmp_path}", "--job=needle", "--config.needle.lengths=(2,7)",
+         "--config.needle.depths=(0.5,)", "--config.needle.fps=3.0", *SMALL[:8])  # fmt: skip
+    got = json.loads((tmp_path / "needle" / "needle.json").read_text())
+    assert [cell["n"] for cell in got["cells"]] == [14, 14]
+    assert got["tokens"][0] < got["tokens"][1] or preset == "video_llava_7b"
+    assert np.isfinite([one["scores"] for one in got["answers"]]).all()
+
+
+@pytest.mark.slow
 def test_rows_of_texts_images_and_videos(released, home, tmp_path):
     preset, folder, _ = released
     mixed.write_files(tmp_path)

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.attention.dense import jit
 from tests.models import tiny
+from vjax.attention import chunked
 from vjax.data.order import zigzag
 from vjax.sharding import make_mesh, place
 
@@ -120,3 +121,25 @@ def test_collectives_of_a_layer(backward, hops):
     assert len(re.findall(r" collective-permute(?:-start)?\(", program)) == hops
     assert "all-gather" not in program
     assert "all-to-all" not in program
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_memory_of_stacked_layers_grows_with_length(n, monkeypatch):
+    """What the mask alone decides is not kept for all pairs of blocks by the scan over layers."""
+    monkeypatch.setattr(chunked, "BLOCK", 32)
+    decoder = tiny.model(tiny.spec(kv_heads=2)).decoder
+    decoder.attention = "chunked"
+    graphdef, state = nnx.split(decoder)
+
+    def loss(x, ids):
+        return jnp.square(nnx.merge(graphdef, state)(x, ids, ids, remat=True)[0]).sum()
+
+    def temporaries(T):
+        with jax.set_mesh(make_mesh(context=n)):
+            shapes = jax.ShapeDtypeStruct((1, T, 32), "float32"), jax.ShapeDtypeStruct(
+                (1, T), "int32"
+            )  # fmt: skip
+            program = jit(jax.grad(loss)).lower(*shapes).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    assert temporaries(2048) < 2.5 * temporaries(1024)

@@ -1,12 +1,15 @@
 """What a compiled program sends, read from its text: kinds, axes, loops."""
 
+import importlib.util
+
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from vjax.plan.collectives import Traffic, traffic
-from vjax.sharding import MESH_AXES, make_mesh
+from vjax.plan.machines import Machine
+from vjax.sharding import MESH_AXES, make_mesh, mesh_over
 
 pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
 
@@ -27,6 +30,36 @@ def test_a_sum_in_a_loop(axis):
     # a ring sends each number twice, but for its own part
     sent = N * 2 * D * D * 4 * (ways - 1) / ways
     assert traffic(text, mesh.shape) == [Traffic("all-reduce", axis, N, sent)]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+def test_a_sum_in_a_loop_of_a_program_for_tpus():
+    """Which does not say how often its loops run."""
+    mesh = mesh_over(Machine.named("v5e:2x2").devices(), (1, 4, 1, 1))
+
+    def local(x):
+        def outer(x, _):
+            return jax.lax.scan(lambda x, _: (jnp.tanh(jax.lax.psum(x, "fsdp")), None), x, length=3)
+
+        return jax.lax.scan(outer, x, length=N)[0]
+
+    run = jax.shard_map(local, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec(),
+                        check_vma=False)  # fmt: skip
+    x = jax.ShapeDtypeStruct((8, 128), "float32", sharding=NamedSharding(mesh, PartitionSpec()))
+    found = traffic(jax.jit(run).lower(x).compile().as_text(), mesh.shape)
+    assert found == [Traffic("all-reduce", "fsdp", 3 * N, 3 * N * 2 * 8 * 128 * 4 * 3 / 4)]
+
+
+def test_a_loop_that_ends_when_it_likes():
+    mesh = make_mesh(fsdp=4)
+
+    def local(x):
+        return jax.lax.while_loop(lambda x: x.sum() < 1, lambda x: jax.lax.psum(x, "fsdp"), x)
+
+    run = jax.shard_map(local, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec(),
+                        check_vma=False)  # fmt: skip
+    (found,) = traffic(jax.jit(run).lower(jnp.zeros(D)).compile().as_text(), mesh.shape)
+    assert (found.axes, found.count) == ("fsdp (a loop of unknown length, once)", 1)
 
 
 def test_a_hop_and_a_gather():

@@ -19,6 +19,8 @@ def test_what_the_compiler_says_where_it_refuses():
     memory = Memory.exhausted(REFUSED, 5)
     assert (memory.arguments, memory.largest) == (5, "temporaries")
     assert memory.temporaries == pytest.approx(81.66 * GIB)
+    much = Memory.exhausted(REFUSED.replace("81.66G", "2.00T"), 5)
+    assert much.temporaries == 2 << 40
     assert Memory.exhausted("INTERNAL: something else", 5) is None
 
 

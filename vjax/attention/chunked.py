@@ -111,9 +111,12 @@ def blocks(q, k, v, mask: Mask) -> tuple[Queries, Keys]:
     def heads(x):
         return rearrange(_pad(x, m), "b (m s) k h -> m b k s h", m=m)
 
-    return (
-        Queries(block_rows(q, K), ids(mask.q_segments, n), ids(mask.q_positions, n)),
-        Keys(heads(k), heads(v), ids(mask.kv_segments, m), ids(mask.kv_positions, m)),
+    # a scan over layers hoists what the mask alone decides, and would keep it for all pairs at once
+    return lax.optimization_barrier(
+        (
+            Queries(block_rows(q, K), ids(mask.q_segments, n), ids(mask.q_positions, n)),
+            Keys(heads(k), heads(v), ids(mask.kv_segments, m), ids(mask.kv_positions, m)),
+        )
     )
 
 

@@ -108,6 +108,102 @@ def row_bar(length: int, segments: Sequence[Mapping], height=34) -> str:
     return "".join([*parts, "</svg>"])
 
 
+def heat_map(results: Mapping) -> str:
+    """Share of right answers by length (across) and depth (down), the control below; its own style.
+
+    A dot marks what is not clear of chance.
+
+    Args:
+        results: what `needle.summarise` gives; `trained`, if not 0, are the frames of the longest
+            rows of training, and a line.
+    """
+    lengths, depths = results["lengths"], results["depths"]
+    w, h, left, top = max(44, min(92, 760 // len(lengths))), 40, 84, 46
+    right, below = left + w * len(lengths), top + h * len(depths) + 12
+    width, height = max(right + 24, 560), below + h + 98
+    x_of = {length: left + w * n for n, length in enumerate(lengths)}
+    y_of = {depth: top + h * n for n, depth in enumerate(depths)} | {None: below}
+    parts = [
+        f'<svg class="heat" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" role="img" aria-label="Share of right answers, '
+        f'{len(lengths)} lengths by {len(depths)} depths">{_HEAT}'
+        f'<rect width="{width}" height="{height}" fill="#fff"/>'
+    ]
+
+    def text(x, y, said, kind="", more=""):
+        parts.append(f'<text class="{kind}" x="{x:g}" y="{y:g}"{more}>{said}</text>')
+
+    text(left - 10, top - 10, "depth", "side")
+    for depth, y in y_of.items():
+        said = "no needle" if depth is None else f"{depth:.0%}"
+        text(left - 10, y + h / 2 + 4, said, "side")
+    for cell in [*results["cells"], *results["controls"]]:
+        depth, share = cell.get("depth"), cell["accuracy"]
+        x, y = x_of[cell["length"]], y_of[depth]
+        where = "no needle" if depth is None else f"depth {depth:.0%}"
+        parts.append(
+            f"<g><title>{cell['length']} frames, {where}: {cell['right']} of {cell['n']} right "
+            f'({cell["low"]:.0%} to {cell["high"]:.0%})</title><rect x="{x + 1}" y="{y + 1}" '
+            f'width="{w - 2}" height="{h - 2}" rx="2" fill="{_shade(share)}"/>'
+        )
+        text(x + w / 2, y + h / 2 + 5, f"{100 * share:.0f}", "pale" if share > 0.55 else "")
+        if depth is not None and cell["low"] <= cell["chance"]:
+            parts.append(f'<circle cx="{x + w - 9}" cy="{y + 10}" r="3"/>')
+        parts.append("</g>")
+    text(left - 10, below + h + 18, "frames", "side")
+    text(left - 10, below + h + 34, "tokens", "small side")
+    for length, tokens in zip(lengths, results["tokens"], strict=True):
+        text(x_of[length] + w / 2, below + h + 18, _short(length))
+        text(x_of[length] + w / 2, below + h + 34, _short(tokens), "small")
+    if trained := results.get("trained"):
+        x = left + w * sum(length <= trained for length in lengths)
+        parts.append(f'<line x1="{x}" x2="{x}" y1="{top - 22}" y2="{below + h}"/>')
+        anchor, shift = ("end", -6) if 2 * x > left + right else ("start", 6)
+        said, more = f"trained on up to {trained} frames", f' style="text-anchor:{anchor}"'
+        text(x + shift, top - 14, said, "small", more)
+    y, scale, steps = height - 34, min(300, width - left - 30), 50
+    text(left - 10, y + 9, "right", "small side")
+    for n in range(steps):
+        parts.append(
+            f'<rect x="{left + n * scale / steps:g}" y="{y}" height="10" '
+            f'width="{scale / steps + 0.5:g}" fill="{_shade(n / (steps - 1))}"/>'
+        )
+    for share in (0, 0.5, 1):
+        text(left + share * scale, y + 24, f"{share:.0%}", "small")
+    if chance := results["found"]["chance"]:
+        x = left + chance * scale
+        parts.append(f'<line x1="{x:g}" x2="{x:g}" y1="{y - 4}" y2="{y + 14}"/>')
+        text(x, y - 8, "chance", "small")
+    x = left + scale + 26
+    if any(cell["low"] <= cell["chance"] for cell in results["cells"]):
+        parts.append(f'<circle cx="{x}" cy="{y + 5}" r="3"/>')
+        text(x + 9, y + 9, "not clear of chance", "small", ' style="text-anchor:start"')
+    return "".join([*parts, "</svg>"])
+
+
+# in the drawing, so that it can be a file of its own
+_HEAT = (
+    "<style>.heat text{font:13px system-ui,-apple-system,'Segoe UI',Roboto,Arial,sans-serif;"
+    "text-anchor:middle;fill:#22262b}.heat .pale{fill:#fff}.heat .side{text-anchor:end;"
+    "fill:#6a727c}.heat .small{font-size:11px;fill:#6a727c}.heat line{stroke:#d9730d;"
+    "stroke-width:2;stroke-dasharray:3 2}.heat circle{fill:#d9730d;stroke:#fff}</style>"
+)
+_LOW, _HIGH = np.array([232, 237, 243]), np.array([31, 84, 148])
+
+
+def _shade(share: float) -> str:
+    """The colour of a share, 0 to 1."""
+    return "#" + "".join(f"{round(value):02x}" for value in _LOW + share * (_HIGH - _LOW))
+
+
+def _short(count: int) -> str:
+    """12, 1.2K, 1M."""
+    for size, unit in ((1_000_000, "M"), (1000, "K")):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return str(count)
+
+
 def _thin(values: np.ndarray) -> np.ndarray:
     """Means of at most POINTS bins of equal length."""
     return np.array([part.mean() for part in np.array_split(values, min(POINTS, len(values)))])

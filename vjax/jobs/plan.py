@@ -121,9 +121,7 @@ def _work(config: Config, spec: ModelSpec, arguments: tuple, *, remat: bool) -> 
     graphdef, trainable, _ = abstract(config, spec)
     tx, _ = make_optimizer(config, trainable)
     step = jitted_step(config, graphdef, tx, None)
-    counted = flops.count(step.trace(*arguments).jaxpr)
-    counted["decoder", "attention"] //= 2
-    return counted
+    return flops.of_step(step.trace(*arguments).jaxpr)
 
 
 def _spec(config: Config) -> ModelSpec:

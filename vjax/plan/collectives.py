@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+UNTOLD = " (a loop of unknown length, once)"
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "collective-permute", "all-to-all")
 SIZES = {"pred": 1, "s4": 0.5, "u4": 0.5, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2,
          "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}  # fmt: skip
@@ -23,7 +24,8 @@ class Traffic:
 
     Attributes:
       kind: of KINDS.
-      axes: of the mesh, `data+fsdp`; "?" where groups follow no axes.
+      axes: of the mesh, `data+fsdp`; "?" where groups follow no axes. Of a loop that runs nobody
+        can tell how often, counted once, that is said too.
       count: how often a device takes part.
       bytes: that a device sends, by a ring over its group.
     """
@@ -43,11 +45,13 @@ def traffic(text: str, shape: Mapping[str, int]) -> list[Traffic]:
     """
     bodies, calls, entry = _computations(text)
     runs: Counter = Counter()
-    pending = [(entry, 1)]
+    untold = set()
+    pending = [(entry, 1, False)]
     while pending:
-        name, times = pending.pop()
+        name, times, lost = pending.pop()
         runs[name] += times
-        pending += [(callee, times * n) for callee, n in calls[name]]
+        untold |= {name} if lost else set()
+        pending += [(callee, times * (n or 1), lost or not n) for callee, n in calls[name]]
     groups = _groups(shape)
     found: dict = defaultdict(lambda: [0, 0.0])
     for name, lines in bodies.items():
@@ -55,13 +59,14 @@ def traffic(text: str, shape: Mapping[str, int]) -> list[Traffic]:
             parsed = _collective(line, groups)
             if parsed:
                 kind, axes, sent = parsed
+                axes += UNTOLD if name in untold else ""
                 found[kind, axes][0] += runs[name]
                 found[kind, axes][1] += runs[name] * sent
     return [Traffic(*key, *values) for key, values in sorted(found.items())]
 
 
 def _computations(text: str):
-    """Lines by computation; what each calls, how often; the name of the entry."""
+    """Lines by computation; what each calls, how often (0: nobody can tell); the entry's name."""
     bodies, calls, entry, name = {}, defaultdict(list), "", ""
     for line in text.splitlines():
         if head := re.match(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{\s*$", line):
@@ -72,14 +77,32 @@ def _computations(text: str):
             name = ""
         elif name:
             bodies[name].append(line)
-            trips = _TRIPS.search(line)
-            for role, callee in re.findall(r"\b(body|calls|to_apply)=%?([\w.\-]+)", line):
-                calls[name].append((callee, int(trips[1]) if trips and role == "body" else 1))
+            for callee in re.findall(r"\b(?:calls|to_apply)=%?([\w.\-]+)", line):
+                calls[name].append((callee, 1))
             for listed in re.findall(r"branch_computations=\{([^}]*)\}", line):
                 calls[name] += [(one.strip().lstrip("%"), 1) for one in listed.split(",")]
             for callee in re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", line):
                 calls[name].append((callee, 1))
+    for name, lines in bodies.items():
+        for line in lines:
+            if body := re.search(r"\bbody=%?([\w.\-]+)", line):
+                calls[name].append((body[1], _trips(line, bodies)))
     return bodies, calls, entry
+
+
+def _trips(line: str, bodies: Mapping[str, list[str]]) -> int:
+    """How often a loop runs; 0 where nobody can tell.
+
+    XLA says so on CPU and GPU. In its programs for TPUs it is read off the condition: loops of JAX
+    count from 0 in ones, and go on while the counter is less than a constant.
+    """
+    if told := _TRIPS.search(line):
+        return int(told[1])
+    named = re.search(r"\bcondition=%?([\w.\-]+)", line)
+    condition = "\n".join(bodies[named[1]])
+    less = re.search(r"ROOT .* compare\(%?[\w.\-]+, %?([\w.\-]+)\), direction=LT", condition)
+    stop = less and re.search(rf"%?{re.escape(less[1])} = \S+ constant\((\d+)\)", condition)
+    return int(stop[1]) if stop else 0
 
 
 def _collective(line: str, groups) -> tuple[str, str, float] | None:

@@ -39,12 +39,15 @@ class Chip:
     link_rate: float
 
 
-# cloud.google.com/tpu/docs (system architecture, a page for each); NVIDIA's data sheet of the H200
+# cloud.google.com/tpu/docs (system architecture, a page for each); NVIDIA's data sheets of the
+# H200, H100 and A100 (SXM)
 CHIPS = {
     "v5e": Chip("tpu", 16 * GIB, 197e12, 819e9, 200e9),
     "v5p": Chip("tpu", 95 * GIB, 459e12, 2765e9, 600e9),
     "v6e": Chip("tpu", 32 * GIB, 918e12, 1640e9, 448e9),
     "h200": Chip("gpu", 141 * 10**9, 989e12, 4800e9, 450e9),
+    "h100": Chip("gpu", 80 * 10**9, 989e12, 3350e9, 450e9),
+    "a100": Chip("gpu", 80 * 10**9, 312e12, 2039e9, 300e9),
     "cpu": Chip("cpu", 16 * GIB, 1e11, 20e9, 20e9),
 }
 
@@ -103,6 +106,16 @@ class Machine:
                 f"XLA_FLAGS=--xla_force_host_platform_device_count={self.count}"
             )
         return jax.devices()[: self.count]
+
+
+# cards of the same name with other sockets are slower
+KINDS = {"NVIDIA H200": "h200", "NVIDIA H100 80GB HBM3": "h100", "NVIDIA A100-SXM4-80GB": "a100",
+         "TPU v5 lite": "v5e", "TPU v5": "v5p", "TPU v6 lite": "v6e"}  # fmt: skip
+
+
+def chip_of(device_kind: str) -> Chip | None:
+    """The chip that jax.Device.device_kind names; None where the table has no such."""
+    return CHIPS.get(KINDS.get(device_kind, ""))
 
 
 @contextmanager

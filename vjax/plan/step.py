@@ -15,7 +15,7 @@ from vjax.plan.collectives import Traffic
 from vjax.plan.machines import GIB, Machine
 
 _EXHAUSTED = re.compile(
-    r"RESOURCE_EXHAUSTED.*HLO temporaries \((?P<size>[\d.]+)(?P<unit>[KMG])\)", re.DOTALL
+    r"RESOURCE_EXHAUSTED.*HLO temporaries \((?P<size>[\d.]+)(?P<unit>[KMGT])\)", re.DOTALL
 )
 
 
@@ -45,7 +45,7 @@ class Memory:
         found = _EXHAUSTED.search(said)
         if not found:
             return None
-        size = float(found["size"]) * 1024 ** " KMG".index(found["unit"])
+        size = float(found["size"]) * 1024 ** " KMGT".index(found["unit"])
         return cls(arguments=arguments, outputs=0, temporaries=int(size), code=0)
 
     @property

@@ -10,6 +10,9 @@ import optax
 from flax import nnx
 from jaxtyping import Array
 
+from vjax.attention import context_size
+from vjax.sharding import laid
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -36,7 +39,8 @@ def token_loss(
     """
     hidden, _ = model(batch, dtype=dtype, remat=remat, key=key)
     weights = batch["loss_weights"]
-    few = max(1, weights.shape[1] // ANSWER_SHARE)
+    ways = context_size()  # devices of a row share its answers
+    few = -(-max(1, weights.shape[1] // ANSWER_SHARE) // ways) * ways
 
     # both are recomputed on the way back: a cond keeps what either branch would need
     @jax.checkpoint
@@ -48,6 +52,7 @@ def token_loss(
         at = jnp.argsort(weights == 0, axis=1, stable=True)[:, :few]
         rows = (hidden, batch["targets"][..., None], weights[..., None])
         hidden, targets, some = (jnp.take_along_axis(x, at[..., None], axis=1) for x in rows)
+        hidden = laid(hidden, ("batch", "length", None))
         return _nll(model, hidden, targets[..., 0], some[..., 0])
 
     answers = jnp.max(jnp.sum(weights != 0, axis=1))
