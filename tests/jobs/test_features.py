@@ -78,3 +78,15 @@ def test_a_tower_that_trains_has_no_features_to_keep(parsed, tmp_path):
 def test_parts_of_one_size_have_to_be_asked_for(parsed, tmp_path):
     with pytest.raises(ConfigError, match="needs parts of one size.*model.tower_batch=8"):
         parsed(tmp_path, f"--config.model.vision_cache={tmp_path}")
+
+
+@pytest.mark.slow
+def test_a_whole_run_scores_every_item_the_same(run, tmp_path):
+    kept = f"--config.model.vision_cache={tmp_path / 'features'}"
+    run(tmp_path / "without", *FROZEN)
+    run(tmp_path / "with", *FROZEN, kept)
+    names = sorted(path.name for path in (tmp_path / "without" / "eval").iterdir())
+    assert len(names) == 4  # two suites, before and after
+    for name in names:
+        want, got = ((tmp_path / of / "eval" / name).read_text() for of in ("without", "with"))
+        assert got == want, name

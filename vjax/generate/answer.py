@@ -14,8 +14,8 @@ from vjax.generate.prefill import prefill
 from vjax.generate.score import candidate_logprobs
 
 AnyArray = Array | np.ndarray
-PROMPT = ("tokens", "positions", "segment_ids", "vision_index")
-SOMETIMES = ("images", "features", "still_features", "rope_positions")
+PROMPT = ("tokens", "positions", "segment_ids", "vision_index", "images")
+SOMETIMES = ("features", "still_features", "rope_positions")  # the first two for images
 
 
 def answer(
@@ -40,8 +40,7 @@ def answer(
       log-probabilities of the candidates, float32, and the greedy tokens (see `greedy`).
     """
     graphdef, *states = model_parts
-    prompts = {name: batch[name] for name in PROMPT}
-    prompts |= {name: batch[name] for name in SOMETIMES if name in batch}
+    prompts = {name: batch[name] for name in PROMPT + SOMETIMES if name in batch}
     return _answer(graphdef, max_new_tokens, dtype, states, prompts, *candidates)
 
 

@@ -16,7 +16,10 @@ FEATURES = ("features", "still_features")
 
 
 def look(
-    tower: Tower, still_tower: Tower | None, images: UInt8[Array, "V H W 3"], **how
+    tower: Tower,
+    still_tower: Tower | None,
+    images: UInt8[Array, "V H W 3"] | Float[Array, "V H W 3"],
+    **how,
 ) -> dict[str, Array]:
     """What towers make of pictures, [W, P, D], by names of a batch; `how` as in `Tower.__call__`.
 
