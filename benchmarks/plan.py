@@ -180,15 +180,17 @@ def long_rows(rows) -> str:
         local, temporaries, made = zip(*sorted(found, key=lambda one: one[0]), strict=True)
         power, _ = np.polyfit(np.log(local), np.log(temporaries), 1)
         slope, start = np.polyfit(local, temporaries, 1)
+        above, _ = np.polyfit(np.log(local), np.log(np.array(temporaries) - start), 1)
         memory = made[-1]["memory"]
         room = memory["limit"] - memory["arguments"] - memory["code"] - start
         most = int(room / slope) * made[-1]["recipe"][3]["mesh.context"]
-        lengths = ", ".join(f"{n:,}" for n in local)
+        each = ", ".join(f"{1e-3 * n:,.0f}" for n in np.diff(temporaries) / np.diff(local))
         parts.append(
-            f"`{method}`: temporaries at local lengths of {lengths} tokens grow as length to the "
-            f"power {power:.2f} (fitted), {1e-3 * slope:.1f} kB a token and {gib(start)}; along "
-            f"that line a chip of {made[-1]['machine'].partition(':')[0]} is full at a row of "
-            f"{most / 1e6:.1f}M tokens (extrapolated).\n"
+            f"`{method}`: temporaries at local lengths of {', '.join(f'{n:,}' for n in local)} "
+            f"tokens grow as length to the power {power:.2f} (fitted), and to the power "
+            f"{above:.2f} above the {gib(start)} that do not grow: from one length to the next "
+            f"{each} kB a token. Along that line a chip of {made[-1]['machine']} is full at a row "
+            f"of {most / 1e6:.1f}M tokens (extrapolated).\n"
         )
     return "\n".join(parts) if len(parts) > 1 else ""
 

@@ -137,6 +137,12 @@ def test_steps_lower_for_a_gpu(as_if_on_a_gpu, model, frames):  # noqa: F811
     assert needed > 0.8 * 4 * weights * shapes[2]["tokens"].size
 
 
+def test_what_is_seen_is_what_the_reference_says():
+    for name, (B, T, S, *_), fields in gpu_check.cases(small=True):
+        want = dense.see(B, T, S, **fields)
+        assert (gpu_check.see(B, T, S, **fields) == want).all(), name
+
+
 def test_chips_by_the_name_that_jax_has():
     assert chip_of("NVIDIA H200") is CHIPS["h200"]
     assert chip_of("NVIDIA H100 PCIe") is None

@@ -264,6 +264,7 @@ class Eval:
     items_scene: Count = 400  # in all
     items_rows: Count = 200  # of data.mixture in all, at most a tenth of a file; not trained on
     batch_size: Positive = 32
+    prefill_chunk: Count = 0  # tokens of a prompt that are read at once, 0 = all: docs/attention.md
     seed: Count = 1
     sampler: Literal["motion", "uniform", "random"] = "motion"  # of the sets that are judged
     mcq_share: Share = 0.5  # of the items that are judged
@@ -452,6 +453,7 @@ EXECUTION = (
     "data.workers", "data.read_threads", "data.processes", "data.show_batch", "store.runner",
     "store.beam", "train.log_every", "checkpoint.", "mesh.", "export.", "plan.", "needle.",
     "model.attention", "model.context_parallel", "model.tower_batch", "model.vision_cache",
+    "eval.prefill_chunk",
 )  # fmt: skip
 
 

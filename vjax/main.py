@@ -27,7 +27,7 @@ from vjax.config import Config
 from vjax.console import UserError
 
 MEETING = ("coordinator", "num_processes", "process_id", "heartbeat_timeout")
-TOGETHER = ("train", "eval")  # jobs for several processes
+TOGETHER = ("train", "eval", "needle")  # jobs for several processes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,9 @@ def parse(argv: Sequence[str], values: flags.FlagValues | None = None) -> Run:
         config = _freeze(values.config, spec)
         base = _freeze(ConfigFileFlagParser("config").parse(spec), spec)
         # how a run is judged later does not make it another run
-        named = config if values.job == "train" else dataclasses.replace(config, eval=base.eval)
+        named = dataclasses.replace(config, needle=base.needle)
+        if values.job != "train":
+            named = dataclasses.replace(named, eval=base.eval)
         workdir = Path(values.workdir) if values.workdir else config_lib.workdir(named, base)
     elif values.workdir:
         workdir = Path(values.workdir)

@@ -30,24 +30,23 @@ def attention(q, k, v, seen, *, dout=None, scale=None):
     """Output [B, T, N, H]; with its cotangent `dout` also those of q, k and v. float64."""
     N, K, H = q.shape[2], k.shape[2], q.shape[3]
     scale = H**-0.5 if scale is None else scale
-    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
-    k_all, v_all = (np.repeat(x, N // K, axis=2) for x in (k, v))
-    scores = np.einsum("btnh,bsnh->bnts", q, k_all) * scale
+    q, k, v = (np.asarray(x, np.float64).swapaxes(1, 2) for x in (q, k, v))  # b n t h
+    k_all, v_all = (np.repeat(x, N // K, axis=1) for x in (k, v))
+    scores = q @ k_all.swapaxes(2, 3) * scale
     scores = np.where(seen[:, None], scores, -np.inf)
     best = np.where(seen.any(-1)[:, None], scores.max(-1), 0)
     weights = np.exp(scores - best[..., None])
     weights /= np.maximum(weights.sum(-1, keepdims=True), 1e-300)
-    out = np.einsum("bnts,bsnh->btnh", weights, v_all)
+    out = (weights @ v_all).swapaxes(1, 2)
     if dout is None:
         return out
-    dout = np.asarray(dout, np.float64)
-    dweights = np.einsum("btnh,bsnh->bnts", dout, v_all)
+    dout = np.asarray(dout, np.float64).swapaxes(1, 2)
+    dweights = dout @ v_all.swapaxes(2, 3)
     dscores = weights * (dweights - (weights * dweights).sum(-1, keepdims=True)) * scale
-    dq = np.einsum("bnts,bsnh->btnh", dscores, k_all)
-    dk = np.einsum("bnts,btnh->bsnh", dscores, q)
-    dv = np.einsum("bnts,btnh->bsnh", weights, dout)
-    grouped = (*k.shape[:3], N // K, H)
-    dk, dv = (x.reshape(grouped).sum(3) for x in (dk, dv))
+    dq = (dscores @ k_all).swapaxes(1, 2)
+    dk, dv = dscores.swapaxes(2, 3) @ q, weights.swapaxes(2, 3) @ dout
+    grouped = (len(k), K, N // K, *k.shape[2:])
+    dk, dv = (x.reshape(grouped).sum(2).swapaxes(1, 2) for x in (dk, dv))
     return out, dq, dk, dv
 
 

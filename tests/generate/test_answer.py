@@ -10,7 +10,7 @@ from flax import nnx
 
 from tests.models import tiny
 from vjax.generate import answer, candidate_logprobs, prefill, score
-from vjax.generate.answer import PROMPT
+from vjax.generate.answer import UNREAD
 from vjax.interop import save_model
 
 pytestmark = pytest.mark.smoke
@@ -59,7 +59,9 @@ def whole(texts):
     """log-probabilities [row, T + N, vocab] of forward passes over (row, tokens that follow it)."""
     batch = prompts()
     rows = [r for r, _ in texts]
-    longer = {k: np.zeros((len(rows), T + N), np.int32) for k in PROMPT if k != "images"}
+    longer = {
+        k: np.zeros((len(rows), T + N), np.int32) for k in batch if k not in (*UNREAD, "images")
+    }
     longer["vision_index"] -= 1
     for i, (r, more) in enumerate(texts):
         n = len(ROWS[r])
@@ -96,14 +98,14 @@ def test_generated_tokens_are_the_best_of_whole_forward_passes(answered):
 
 
 def test_small_groups_score_the_same(answered, monkeypatch):
-    monkeypatch.setattr(score, "SLOTS", 2 * len(ROWS) * (T + A))  # two candidates a group
+    monkeypatch.setattr(score, "TOKENS", 2 * len(ROWS) * A)  # two candidates a group
 
     @jax.jit
     def scores(state, batch, tokens, mask):
         model = nnx.merge(PARTS[0], state)
         return candidate_logprobs(model, prefill(model, batch), tokens, mask)
 
-    batch = {name: prompts()[name] for name in PROMPT}
+    batch = {name: x for name, x in prompts().items() if name not in UNREAD}
     got = scores(PARTS[1], batch, *pad(CANDIDATES))
     np.testing.assert_allclose(got, answered[0], atol=1e-6, rtol=1e-6)
 
@@ -158,7 +160,7 @@ def test_greedy_equals_generate_of_transformers(answered, tmp_path):
 
 def test_types_in_bfloat16():
     """The loop's carry and the caches keep their dtypes; only shapes are worked out here."""
-    batch = {name: prompts()[name] for name in PROMPT}
+    batch = {name: x for name, x in prompts().items() if name not in UNREAD}
     scores, generated = jax.eval_shape(
         lambda state, batch, candidates: answer(
             (PARTS[0], state), batch, candidates, N, dtype=jnp.bfloat16

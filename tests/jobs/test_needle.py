@@ -158,6 +158,15 @@ def test_another_seed_draws_other_cards(run, oracle, tmp_path):
     assert results(tmp_path / "run")["found"]["accuracy"] == 1
 
 
+def test_another_grid_is_asked_of_the_same_run(experiment):
+    def workdir(*flags):
+        return main.parse(["vjax", experiment, *flags]).workdir
+
+    other = ("--config.needle.lengths=(3,)", "--config.needle.haystacks=3")
+    assert workdir("--job=needle", *other) == workdir("--job=needle") == workdir()
+    assert workdir("--job=needle", "--config.seed=3") != workdir()
+
+
 def test_several_haystacks(run, oracle, tmp_path):
     run(tmp_path / "run", *GRID, "--config.needle.haystacks=2")
     got = results(tmp_path / "run")
@@ -165,7 +174,7 @@ def test_several_haystacks(run, oracle, tmp_path):
     assert {one["haystack"] for one in got["answers"]} == {0, 1}
 
 
-def test_needles_of_a_file(run, opened, tmp_path, monkeypatch):
+def test_needles_of_a_file(run, opened, tmp_path, monkeypatch, capsys):
     image = np.full((30, 40, 3), (0, 200, 0), np.uint8)
     Image.fromarray(image).save(tmp_path / "green.png")
     common = {"image": "green.png", "question": "What colour?"}
@@ -186,6 +195,7 @@ def test_needles_of_a_file(run, opened, tmp_path, monkeypatch):
     got = results(tmp_path / "run")
     assert got["needles"] == {"letter": {"n": 6, "right": 6}, "text": {"n": 6, "right": 0}}
     assert got["control"]["right"] == 2  # always B
+    assert "warning: 2 answers a cell" in capsys.readouterr().out
     assert {one["said"] for one in got["answers"] if one["needle"] == "text"} == {None}
 
 

@@ -1,6 +1,7 @@
 """The job in two processes of four devices each, started as users start them; one is lost."""
 
 import dataclasses
+import json
 import os
 import re
 import signal
@@ -113,3 +114,22 @@ def test_rows_in_two_processes_of_which_one_may_see_text_alone(
     halves = [dataclasses.replace(made, blocks=(n,), of=2) for n in range(2)]
     shown = np.array([[(half(i)["vision_index"] >= 0).any() for half in halves] for i in range(10)])
     assert (shown[:, 0] != shown[:, 1]).any()  # a text-only host beside one with pictures
+
+
+@pytest.mark.slow
+def test_needles_are_asked_by_two_processes(launch, run, tmp_path):
+    flags = ("--job=needle", "--config.needle.lengths=(2,)", "--config.needle.depths=(0.5,)",
+             "--config.needle.fps=3.0")  # fmt: skip
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(one, *flags)
+    for _ in range(2):  # asked, and then known
+        code, said = launch(two, *flags, "--config.mesh.fsdp=2", devices=1)
+        assert code == 0, said
+    mine, theirs = (
+        json.loads((folder / "needle" / "needle.json").read_text())["answers"]
+        for folder in (one, two)
+    )
+    for a, b in zip(mine, theirs, strict=True):
+        np.testing.assert_allclose(a["scores"], b["scores"], rtol=1e-4)
+    answers = (two / "needle" / "answers.jsonl").read_text().splitlines()
+    assert len(answers) == len({json.loads(line)["key"] for line in answers}) == 14 + 1

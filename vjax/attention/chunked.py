@@ -81,18 +81,19 @@ _attend.defvjp(_forward, _backward)
 # ---- blocks --------------------------------------------------------------------------------------
 
 
-def count(length: int) -> int:
+def count(length: int, block: int = 0) -> int:
     """Blocks that a length is cut into."""
-    return -(-length // BLOCK)
+    return -(-length // (block or BLOCK))
 
 
-def blocks(q, k, v, mask: Mask) -> tuple[Queries, Keys]:
+def blocks(q, k, v, mask: Mask, block: int = 0) -> tuple[Queries, Keys]:
     """[B, T, N, H] and [B, S, K, H] with their mask, cut into blocks of equal length.
 
-    Lengths that blocks do not divide are padded with segment 0.
+    Blocks have at most `block` queries or keys (0: BLOCK). Lengths that they do not divide are
+    padded with segment 0.
     """
     (B, T), S, K = q.shape[:2], k.shape[1], k.shape[2]
-    n, m = count(T), count(S)
+    n, m = count(T, block), count(S, block)
     if not mask.causal:
         mask = mask.replace(q_positions=None, kv_positions=None)
     elif mask.q_positions is None:
@@ -111,18 +112,17 @@ def blocks(q, k, v, mask: Mask) -> tuple[Queries, Keys]:
     def heads(x):
         return rearrange(_pad(x, m), "b (m s) k h -> m b k s h", m=m)
 
-    # a scan over layers hoists what the mask alone decides, and would keep it for all pairs at once
-    return lax.optimization_barrier(
-        (
-            Queries(block_rows(q, K), ids(mask.q_segments, n), ids(mask.q_positions, n)),
-            Keys(heads(k), heads(v), ids(mask.kv_segments, m), ids(mask.kv_positions, m)),
-        )
+    made = (
+        Queries(block_rows(q, K, block), ids(mask.q_segments, n), ids(mask.q_positions, n)),
+        Keys(heads(k), heads(v), ids(mask.kv_segments, m), ids(mask.kv_positions, m)),
     )
+    # a scan over layers hoists what the mask alone decides, and would keep it for all pairs at once
+    return made if n == m == 1 and block else lax.optimization_barrier(made)
 
 
-def block_rows(x: Float[Array, "B T N *H"], K: int) -> Float[Array, "n B K r *H"]:
+def block_rows(x: Float[Array, "B T N *H"], K: int, block: int = 0) -> Float[Array, "n B K r *H"]:
     """What belongs to queries, cut as they are."""
-    n = count(x.shape[1])
+    n = count(x.shape[1], block)
     return rearrange(_pad(x, n), "b (n t) (k g) ... -> n b k (g t) ...", n=n, k=K)
 
 
@@ -159,8 +159,13 @@ def empty(queries: Queries) -> Sums:
     )
 
 
-def accumulate(sums: Sums, queries: Queries, keys: Keys, mask: Mask, scale: float) -> Sums:
-    """`sums` with further keys seen; of `mask` counts what is no array."""
+def accumulate(
+    sums: Sums, queries: Queries, keys: Keys, mask: Mask, scale: float, *, skip: bool = True
+) -> Sums:
+    """`sums` with further keys seen; of `mask` counts what is no array.
+
+    Pairs of blocks of which nothing is seen are not computed, unless `skip` is False.
+    """
 
     def row(block):
         q, sums = block
@@ -184,7 +189,7 @@ def accumulate(sums: Sums, queries: Queries, keys: Keys, mask: Mask, scale: floa
                     sums.mixed * shrink[..., None] + mixed,
                 )
 
-            if seen is None:
+            if seen is None or not skip:
                 return add(sums), None
             return lax.cond(seen.any(), add, lambda sums: sums, sums), None
 

@@ -62,6 +62,7 @@ def evaluate(
     batch_size: int,
     control: str = "none",
     dtype=jnp.float32,
+    prefill_chunk: int = 0,
     on_batch: Callable[[int], None] = lambda items: None,
     look: Callable[[dict], dict] = lambda batch: batch,
 ) -> dict[str, list[ItemResult]]:
@@ -71,6 +72,7 @@ def evaluate(
       suites: items by suite name.
       model_parts: (graphdef, state, ...).
       control: a key of CONTROLS.
+      prefill_chunk: tokens of a prompt that are read at once; 0 = all.
       on_batch: called with the number of items done, for a bar.
       look: as in `generate.ask`.
 
@@ -88,6 +90,7 @@ def evaluate(
         batch_size=batch_size,
         max_new_tokens=NEW_TOKENS,
         dtype=dtype,
+        prefill_chunk=prefill_chunk,
         on_batch=on_batch,
         look=look,
     )

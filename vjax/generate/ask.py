@@ -36,6 +36,7 @@ def ask(
     batch_size: int,
     max_new_tokens: int,
     dtype=jnp.float32,
+    prefill_chunk: int = 0,
     on_batch: Callable[[int], None] = lambda prompts: None,
     look: Callable[[dict], dict] = lambda batch: batch,
 ) -> list[tuple[np.ndarray, str]]:
@@ -46,6 +47,7 @@ def ask(
 
     Args:
       model_parts: (graphdef, state, ...).
+      prefill_chunk: tokens of a prompt that are read at once, see `prefill`; 0 = all.
       on_batch: called with the number of prompts done, for a bar.
       look: what becomes of a batch before the model gets it.
     """
@@ -80,7 +82,12 @@ def ask(
             batch.pop("item")
             # numpy, not jax: of several processes each gives the whole batch
             scores, generated = answer(
-                model_parts, look(batch), (tokens, mask), max_new_tokens, dtype=dtype
+                model_parts,
+                look(batch),
+                (tokens, mask),
+                max_new_tokens,
+                dtype=dtype,
+                prefill_chunk=prefill_chunk,
             )
             scores, generated = distributed.fetch((scores, generated))
             for b, (_, n, _, candidates) in enumerate(part):

@@ -6,11 +6,10 @@ from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int
 
 from vjax.generate.prefill import Prompt, embed_tokens
-from vjax.models.decoder import Cache
 from vjax.models.video_llm import VideoLLM
 
-# cache slots, over all rows, that one group of candidates may fill with copies of its prompts
-SLOTS = 65_536
+# tokens of candidates, over all rows, that are read at once: their logits are in memory together
+TOKENS = 1024
 
 
 def candidate_logprobs(
@@ -22,7 +21,7 @@ def candidate_logprobs(
     """log p(candidate | prompt): the sum over the candidate's tokens.
 
     An end-of-turn token counts where the candidate holds one. Candidates of one token cost nothing
-    beyond the prompt. Others are read in groups, each candidate behind a copy of its row's cache.
+    beyond the prompt. Others are read in groups, side by side behind their row's cache.
 
     Args:
       tokens: candidates, padded right.
@@ -34,7 +33,7 @@ def candidate_logprobs(
     if A == 1:
         return total
 
-    group = max(1, min(C, SLOTS // (B * (prompt.cache.k.shape[2] + A))))
+    group = max(1, min(C, TOKENS // (B * A)))
     fill = -C % group
     tokens, mask = (jnp.pad(x, ((0, 0), (0, fill), (0, 0))) for x in (tokens, mask))
 
@@ -49,7 +48,7 @@ def candidate_logprobs(
             position[:, None] + jnp.arange(A - 1),
             jnp.where(mask[:, :-1], segment[:, None], 0),
             rope_positions=rope[:, None] + jnp.arange(A - 1),
-            cache=_repeat(prompt.cache, group),
+            cache=prompt.cache,
         )
         logits = model.decoder.logits(hidden)
         said = jnp.take_along_axis(logits, tokens[:, 1:, None], axis=-1)[..., 0]
@@ -59,13 +58,3 @@ def candidate_logprobs(
     groups = [rearrange(x, "b (n c) a -> n b c a", c=group) for x in (tokens, mask)]
     more = rearrange(jax.lax.map(rest, groups), "n b c -> b (n c)")
     return total + more[:, :C]
-
-
-def _repeat(cache: Cache, times: int) -> Cache:
-    """Each row's cache `times` times, side by side."""
-    return Cache(
-        k=jnp.repeat(cache.k, times, axis=1),
-        v=jnp.repeat(cache.v, times, axis=1),
-        segments=jnp.repeat(cache.segments, times, axis=0),
-        positions=jnp.repeat(cache.positions, times, axis=0),
-    )

@@ -1,11 +1,13 @@
 """What the base model answers to ordinary questions about the training clips."""
 
+import jax
+
 from vjax.config import Config
 from vjax.console import UserError, progress
 from vjax.data.rehearsal import Rehearsal, rehearsal_items
 from vjax.generate import ask
 from vjax.jobs._corpus import Corpus
-from vjax.jobs._model import Loaded, dtype_of
+from vjax.jobs._model import Loaded, dtype_of, mesh_of
 
 NEW_TOKENS = 32  # of an answer in words
 
@@ -41,7 +43,10 @@ def make(config: Config, corpus: Corpus, loaded: Loaded) -> Rehearsal:
         seed=config.seed,
     )
     prompts = [item.prompt(corpus.clip_of) for item in items]
-    with progress(total=len(items), desc="rehearsal", unit="question") as bar:
+    with (
+        jax.set_mesh(mesh_of(config)),
+        progress(total=len(items), desc="rehearsal", unit="question") as bar,
+    ):
         answers = ask(
             prompts,
             loaded.parts,
@@ -51,6 +56,7 @@ def make(config: Config, corpus: Corpus, loaded: Loaded) -> Rehearsal:
             batch_size=config.eval.batch_size,
             max_new_tokens=NEW_TOKENS if not all(p.candidates for p in prompts) else 0,
             dtype=dtype_of(config),
+            prefill_chunk=config.eval.prefill_chunk,
             on_batch=bar.update,
         )
     return Rehearsal(prompts, answers, loaded.chat)

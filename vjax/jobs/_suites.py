@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import jax
+
 from vjax.config import Config
 from vjax.console import UserError, progress, say
 from vjax.data.items import SceneItem
@@ -97,8 +99,12 @@ def run(
 ) -> dict[str, list[ItemResult]]:
     """Scores all suites with the trainable variables `state`, under a bar."""
     total = sum(len(items) for items in suites.values())
-    features = _features.make(config, loaded.parts, mesh_of(config))
-    with progress(total=total, desc=f"evaluate {what}", unit="item") as bar:
+    mesh = mesh_of(config)
+    features = _features.make(config, loaded.parts, mesh)
+    with (
+        jax.set_mesh(mesh),
+        progress(total=total, desc=f"evaluate {what}", unit="item") as bar,
+    ):
         found = evaluate(
             suites,
             (loaded.graphdef, state, loaded.frozen),
@@ -109,6 +115,7 @@ def run(
             batch_size=config.eval.batch_size,
             control=config.eval.control,
             dtype=dtype_of(config),
+            prefill_chunk=config.eval.prefill_chunk,
             on_batch=bar.update,
             **({"look": features} if features else {}),
         )

@@ -7,8 +7,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
+from vjax import distributed
 from vjax.checkpoints import Checkpoints
 from vjax.config import Config
 from vjax.console import UserError, progress, say
@@ -16,7 +18,16 @@ from vjax.data import needles
 from vjax.data.needles import Needle
 from vjax.evals import needle_page, svg
 from vjax.evals.files import write_text
-from vjax.evals.needle import SCHEMA_VERSION, Answer, judge, markdown, sentences, summarise, table
+from vjax.evals.needle import (
+    SCHEMA_VERSION,
+    Answer,
+    judge,
+    markdown,
+    sentences,
+    summarise,
+    table,
+    warnings,
+)
 from vjax.families.fields import read_json
 from vjax.generate import ask
 from vjax.jobs import _haystack, _model, _scores
@@ -69,9 +80,11 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
         state, step = saved.trainable, saved.step
     asked = f"step {step} of {workdir}" if step is not None else f"{model.folder}, as it is"
     parts = (model.graphdef, state, model.frozen)
-    if fresh:
+    if fresh and distributed.is_first():
         (folder / ANSWERS).unlink(missing_ok=True)
+    distributed.agree("needle", "ready")
     known = _known(folder / ANSWERS)
+    distributed.agree("needle answers", _digest(*sorted(known)))  # all ask the same
     lengths, depths = sorted(set(options.lengths)), sorted(set(options.depths))
     _check_length(config, model, hidden, lengths[-1])
     count = len(lengths) * options.haystacks * len(hidden) * (len(depths) + 1)
@@ -82,7 +95,10 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     answers, example = [], None  # of a question as people see it, its answer too
     who = _identity(config, model, workdir, step)
     with _haystack.opened(config, model, "eval", lengths[-1]) as haystack:
-        with progress(total=count, desc="needle", unit="question") as bar:
+        with (
+            jax.set_mesh(_model.mesh_of(config)),
+            progress(total=count, desc="needle", unit="question") as bar,
+        ):
             for length, number in itertools.product(lengths, range(options.haystacks)):
                 frames = haystack.frames(number, length)
                 for group in _groups(model, hidden, frames, depths, number, who):
@@ -90,6 +106,8 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
                     example = example or (group[len(depths) // 2], found[len(depths) // 2])
                     answers += found
                     bar.update(len(found))
+    if not distributed.is_first():
+        return
     results = {
         "schema_version": SCHEMA_VERSION,
         "model": asked,
@@ -127,6 +145,8 @@ def _write(
     say(table(results))
     for sentence in sentences(results):
         say(sentence)
+    for warning in warnings(results):
+        say(f"warning: {warning}")
     say(f"{folder / 'needle.html'}")
 
 
@@ -163,9 +183,10 @@ def _groups(
             prompt = needles.prompt(needle, shown)
             parts = [value for kind, value in prompt.parts if kind == "text"]
             said = json.dumps([who, told, parts, prompt.candidates])
-            key = hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
             tokens = model.chat.length(prompt)
-            group.append(Question(key, needle, len(frames), depth, haystack, prompt, tokens))
+            group.append(
+                Question(_digest(said), needle, len(frames), depth, haystack, prompt, tokens)
+            )
         yield group
 
 
@@ -194,15 +215,17 @@ def _answered(
             batch_size=rows,
             max_new_tokens=NEW_TOKENS,
             dtype=_model.dtype_of(config),
+            prefill_chunk=config.eval.prefill_chunk,
         )
         lines = []
         for (key, one), (scores, text) in zip(new.items(), told, strict=True):
             known[key] = {"scores": np.asarray(scores, float).tolist(), "generated": text}
             about = {"key": key, "needle": one.needle.id} | one.place
             lines.append(json.dumps(about | known[key]) + "\n")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with open(file, "a", encoding="utf-8") as out:
-            out.write("".join(lines))
+        if distributed.is_first():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with open(file, "a", encoding="utf-8") as out:
+                out.write("".join(lines))
     return [judge(one.needle, one.prompt, **known[one.key], **one.place) for one in group]
 
 
@@ -213,13 +236,19 @@ def _known(file: Path) -> dict[str, dict]:
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
-        write_text(file, "".join(lines))
+        if distributed.is_first():
+            write_text(file, "".join(lines))
     rows = [json.loads(line) for line in lines]
     return {row["key"]: {"scores": row["scores"], "generated": row["generated"]} for row in rows}
 
 
-def _digest(image: np.ndarray) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).hexdigest()
+def _digest(*parts: str | np.ndarray) -> str:
+    """32 hex digits (blake2b) of texts and pictures."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        told = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes()
+        digest.update(told)
+    return digest.hexdigest()
 
 
 def _identity(config: Config, model: _model.Loaded, workdir: Path, step: int | None) -> str:

@@ -15,6 +15,7 @@ from vjax.video.files import written_whole
 from vjax.video.rng import philox
 
 ROWS = "rows.jsonl"
+ROOM = 1 << 30  # bytes of frames: of a larger folder the first
 
 
 def run(config: Config, workdir: Path, *, fresh: bool = False):
@@ -33,7 +34,8 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     model = _model.interface(config)
     known = _haystack.hidden(config, model) if options.file else []
     with _haystack.opened(config, model, "train", most) as haystack:
-        frames = haystack.frames(0, len(haystack))
+        room = ROOM // (3 * model.video.image_size**2)
+        frames = haystack.frames(0, min(len(haystack), max(room, most)))
     for n, frame in enumerate(frames):
         _save(workdir / "frames" / f"{n:06}.png", frame)
     for n, needle in enumerate(known):

@@ -3,14 +3,13 @@
 import functools
 from collections.abc import Callable
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from vjax.attention import Mask, attend, context_size
+from vjax.attention import Cache, Mask, attend, attend_cache, context_size
 from vjax.families.spec import DecoderSpec
 from vjax.models.layers import (
     Dense,
@@ -22,16 +21,6 @@ from vjax.models.layers import (
     scan_layers,
 )
 from vjax.sharding import laid
-
-
-@flax.struct.dataclass
-class Cache:
-    """Keys and values seen so far, one slot a token; segment 0 is an empty slot."""
-
-    k: Float[Array, "L B S K H"]
-    v: Float[Array, "L B S K H"]
-    segments: Int[Array, "B S"]
-    positions: Int[Array, "B S"]
 
 
 class Attention(nnx.Module):
@@ -51,8 +40,8 @@ class Attention(nnx.Module):
                 RMSNorm(spec.head_dim, spec.norm_eps, stack=stack) for _ in "qk"
             )
 
-    def __call__(self, x, rope, mask: Mask, past, key, attend: Callable):
-        """past: (k, v) [B, S, K, H] of earlier tokens, or None. Returns output and own (k, v)."""
+    def __call__(self, x, rope, key, attend: Callable):
+        """`attend` takes queries, keys and values. Returns output and (k, v) [B, T, K, H]."""
         q, k, v = (
             rearrange(m(x, key), "b t (n h) -> b t n h", h=self.head_dim)
             for m in (self.q, self.k, self.v)
@@ -60,12 +49,7 @@ class Attention(nnx.Module):
         if self.q_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = apply_rope(q, rope), apply_rope(k, rope)
-        keys, values = (
-            (k, v)
-            if past is None
-            else (jnp.concatenate([p, n], axis=1) for p, n in zip(past, (k, v), strict=True))
-        )
-        out = attend(q, keys, values, mask)
+        out = attend(q, k, v)
         return self.o(rearrange(out, "b t n h -> b t (n h)"), key), (k, v)
 
 
@@ -78,8 +62,8 @@ class Block(nnx.Module):
         self.norm2 = RMSNorm(spec.width, spec.norm_eps, stack=stack)
         self.mlp = GatedMlp(spec.width, spec.ffn, bias=spec.mlp_bias, stack=stack, rngs=rngs)
 
-    def __call__(self, x, rope, mask: Mask, past, key, attend: Callable):
-        out, kv = self.attn(self.norm1(x), rope, mask, past, key, attend)
+    def __call__(self, x, rope, key, attend: Callable):
+        out, kv = self.attn(self.norm1(x), rope, key, attend)
         x = x + out
         return x + self.mlp(self.norm2(x), key), kv
 
@@ -88,9 +72,9 @@ class Decoder(nnx.Module):
     """Embeddings in, hidden states out; `logits` turns the states that matter into scores.
 
     Attributes:
-      attention: the backend, see `vjax.attention.attend`; `auto` wherever there is a cache.
+      attention: the backend, see `vjax.attention.attend`; without a cache.
       context_parallel: how rows are attended whose tokens a mesh splits: `ring`, `all_gather`, in
-        any order of tokens, or `ulysses`, in the order of positions.
+        any order of tokens, or `ulysses`, in the order of positions; without a cache.
     """
 
     def __init__(self, spec: DecoderSpec, *, rngs: nnx.Rngs):
@@ -130,38 +114,41 @@ class Decoder(nnx.Module):
           deep: what is added to the hidden states after each of the first K layers (DeepStack,
             arXiv 2406.04334).
           segments: 0 is padding; tokens see earlier tokens of their own segment.
-          cache: what was seen before, of the same rows.
-          keep_kv: return this call's keys and values, appended to `cache`.
+          cache: what was seen before, of the same rows; or of fewer, each the past of as many rows
+            here, side by side.
+          keep_kv: return this call's keys and values too.
 
         Returns:
-          Normalised hidden states, and the grown cache (None unless `keep_kv`).
+          Normalised hidden states, and a cache of this call's tokens alone (None unless `keep_kv`).
         """
         rope = rope_table(self.spec, positions if rope_positions is None else rope_positions)
-        all_seg, all_pos = segments, positions
-        if cache is not None:
-            all_seg = jnp.concatenate([cache.segments, segments], axis=1)
-            all_pos = jnp.concatenate([cache.positions, positions], axis=1)
-        mask = Mask(causal=True, window=self.spec.window, q_segments=segments, kv_segments=all_seg)
-        split = cache is None and context_size() > 1
+        mask = Mask(causal=True, window=self.spec.window, q_segments=segments, kv_segments=segments)
+        n = context_size()
+        split = n > 1 and (cache is None or x.shape[1] % n == 0)
         lie = ("batch", "length" if split else None, None)
         x = laid(x, lie)
         # kernels know the order in the array alone, so positions are given where it will not do
         if cache is not None or (split and self.context_parallel != "ulysses"):
-            mask = mask.replace(q_positions=positions, kv_positions=all_pos)
-        how = functools.partial(
+            mask = mask.replace(q_positions=positions, kv_positions=positions)
+        whole = functools.partial(
             attend,
-            backend=self.attention if cache is None else "auto",
+            mask=mask,
+            backend=self.attention,
             context_parallel=self.context_parallel if split else None,
         )
 
         def body(layer, x, extra):
-            past, key, more = extra
-            x, kv = layer(x, rope, mask, past, key, how)
+            number, key, more = extra
+            how = whole
+            if cache is not None:
+                how = functools.partial(attend_cache, mask=mask, past=cache.of_layer(number))
+            x, kv = layer(x, rope, key, how)
             return laid(x if more is None else x + more, lie), kv if keep_kv else None
 
-        past, L = None if cache is None else (cache.k, cache.v), self.spec.layers
+        L = self.spec.layers
+        numbers = None if cache is None else jnp.arange(L)
         K = 0 if deep is None else len(deep)
-        extras, parts = (past, layer_keys(key, L)), []
+        extras, parts = (numbers, layer_keys(key, L)), []
         for first, stop, more in ((0, K, deep), (K, L, None)):
             some = jax.tree.map(lambda leaf, a=first, b=stop: leaf[a:b], extras)
             if first < stop:
@@ -169,15 +156,11 @@ class Decoder(nnx.Module):
                     self.layers, body, x, (*some, more), remat=remat, first=first, length=stop
                 )
                 parts.append(kv)
+        kept = None
         if keep_kv:
-            kv = jax.tree.map(lambda *of: jnp.concatenate(of), *parts)
-            k, v = (
-                kv
-                if past is None
-                else (jnp.concatenate([p, n], axis=2) for p, n in zip(past, kv, strict=True))
-            )
-            cache = Cache(k=k, v=v, segments=all_seg, positions=all_pos)
-        return self.norm(x), cache if keep_kv else None
+            k, v = jax.tree.map(lambda *of: jnp.concatenate(of), *parts)
+            kept = Cache(k=k, v=v, segments=segments, positions=positions)
+        return self.norm(x), kept
 
     @jax.named_scope("head")
     def logits(self, x: Float[Array, "... D"]) -> Float[Array, "... vocab"]:

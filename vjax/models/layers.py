@@ -200,12 +200,7 @@ def rope_table(
     `spec.mrope` deals it to (Qwen2VLRotaryEmbedding, or, in turns, Qwen3VLTextRotaryEmbedding). A
     text position is three equal numbers.
     """
-    scaling = spec.rope_scaling
-    if scaling and scaling.kind == "dynamic" and positions.shape[1] > scaling.original_length:
-        raise ValueError(
-            f"rows of {positions.shape[1]} tokens: dynamic rotary positions are computed up to "
-            f"{scaling.original_length}"
-        )
+    check_length(spec, positions.shape[1])
     freq = jnp.asarray(rope_frequencies(spec))
     if positions.ndim == 3:
         axis = np.repeat(np.arange(3), spec.mrope)
@@ -218,6 +213,16 @@ def rope_table(
         angle = positions[..., None].astype(jnp.float32) * freq
     angle = jnp.concatenate([angle, angle], axis=-1)
     return jnp.cos(angle), jnp.sin(angle)
+
+
+def check_length(spec: DecoderSpec, length: int):
+    """Raises ValueError for rows of more tokens than rotary positions are right for."""
+    scaling = spec.rope_scaling
+    if scaling and scaling.kind == "dynamic" and length > scaling.original_length:
+        raise ValueError(
+            f"rows of {length} tokens: dynamic rotary positions are computed up to "
+            f"{scaling.original_length}"
+        )
 
 
 def axial_rope_table(hw: Int[Array, "V P 2"], head_dim: int, theta: float) -> tuple[Array, Array]:

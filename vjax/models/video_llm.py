@@ -6,9 +6,10 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
+from vjax.attention import Cache
 from vjax.families.spec import ModelSpec
 from vjax.models.connectors import connector
-from vjax.models.decoder import Cache, Decoder
+from vjax.models.decoder import Decoder
 from vjax.models.vit import Tower
 from vjax.sharding import gathered, laid, spread
 
@@ -109,6 +110,7 @@ class VideoLLM(nnx.Module):
     def embed(
         self,
         batch: dict[str, Array],
+        bank: Float[Array, "N E"] | None = None,
         *,
         dtype=jnp.float32,
         remat: bool = False,
@@ -117,6 +119,7 @@ class VideoLLM(nnx.Module):
         """Token embeddings with vision tokens put where `vision_index` points (-1 = text).
 
         With `vision_weight` [B, T, K] the index is [B, T, K] too: such tokens are weighted sums.
+        `bank` is what `see` gives, where it is there already.
 
         Returns:
           The embeddings, and what the tower's taps add after the first decoder layers: 0 at text.
@@ -124,10 +127,11 @@ class VideoLLM(nnx.Module):
         text = jnp.take(self.decoder.embed[...].astype(dtype), batch["tokens"], axis=0)
         if self.tower is None:
             return text, None
-        features = self.see(batch, dtype=dtype, remat=remat, key=key)
+        if bank is None:
+            bank = self.see(batch, dtype=dtype, remat=remat, key=key)
         # a gather, not a scatter: static shapes, and cheap to shard
         index = batch["vision_index"]
-        seen = jnp.take(features, jnp.maximum(index, 0), axis=0)
+        seen = jnp.take(bank, jnp.maximum(index, 0), axis=0)
         if "vision_weight" in batch:
             seen = jnp.einsum("btkd,btk->btd", seen, batch["vision_weight"].astype(dtype))
             index = index[..., 0]
