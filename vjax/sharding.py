@@ -56,9 +56,18 @@ def make_mesh(data: int = 1, fsdp: int = 1, context: int = 1, tensor: int = 1) -
 
 
 def mesh_over(devices: Sequence, shape: tuple[int, ...]) -> Mesh:
-    """A mesh over these devices; sizes as in MESH_AXES."""
-    # jax.make_mesh defaults to Explicit axes; sharding by constraint wants Auto
-    return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 4, devices=devices)
+    """A mesh over these devices; sizes as in MESH_AXES.
+
+    Raises:
+      ValueError: axes that are no products of the sides of a TPU's torus.
+    """
+    try:
+        # jax.make_mesh defaults to Explicit axes; sharding by constraint wants Auto
+        types = (AxisType.Auto,) * len(MESH_AXES)
+        return jax.make_mesh(shape, MESH_AXES, axis_types=types, devices=devices)
+    except NotImplementedError as error:
+        sizes = " ".join(f"{axis}={size}" for axis, size in zip(MESH_AXES, shape, strict=True))
+        raise ValueError(f"mesh {sizes} does not lie on these chips: {error}") from error
 
 
 _platform: contextvars.ContextVar[str] = contextvars.ContextVar("platform", default="")

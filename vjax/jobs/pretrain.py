@@ -285,7 +285,8 @@ def judge(config: Config, graphdef, state, clips, chat, spec, video) -> dict[str
     with progress(total=len(items), desc="scene questions", unit="item") as bar:
         found = evaluate(
             {"scene": items}, (graphdef, state), chat, clip_of, image_size=video.image_size,
-            pad_token_id=spec.pad_token_id, batch_size=config.eval.batch_size, on_batch=bar.update,
+            pad_token_id=spec.pad_token_id, batch_size=config.eval.batch_size,
+            prefill_chunk=config.eval.prefill_chunk, on_batch=bar.update,
         )["scene"]  # fmt: skip
     scores = {}
     for task in questions.SCENE_TASKS:
