@@ -465,6 +465,12 @@ def everything(args) -> dict:
             why = about["absent"][of]
             sections.append({"name": name, "status": "not here", "why": why, "seconds": 0.0})
             continue
+        if small and kind == "step" and of.endswith("16"):
+            why = "three frames stand for 64 and for 16"
+            sections.append(
+                {"name": name, "status": "not in miniature", "why": why, "seconds": 0.0}
+            )
+            continue
         left = 60 * args.minutes - (time.monotonic() - began) - 5
         limit = min(left, LIMIT[kind])
         if limit < min(LEAST, 60 * args.minutes):

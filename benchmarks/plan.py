@@ -30,7 +30,7 @@ SEVEN = text(3584, 28, 28, 4, 18944, 152064)
 MODELS = {name: RELEASED[name] for name in ("Qwen2-VL-2B", "Qwen2-VL-7B", "LLaVA-OneVision-7B")}
 MODELS["a decoder of 7B"] = SEVEN | {"model_type": "qwen2", "tie_word_embeddings": False}
 PODS = ("v5e:4x4", "v5e:16x16", "v6e:16x16", "v5p:4x4x8")
-LENGTHS = (1 << 17, 1 << 19, 1 << 20)
+LENGTHS = (1 << 17, 1 << 19, 1 << 20, 6 << 20)
 
 
 def recipes():

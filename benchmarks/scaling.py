@@ -37,8 +37,8 @@ POINTS = (
     (64, "v5e:4x4", 16),
     (256, "v5e:4x4", 16),
     (64, "v5e:16x16", 256),
-    (64, "v5p:8x8x16", 256),
-    (256, "v5p:8x8x16", 256),
+    (64, "v5p:8x8x16", 128),
+    (256, "v5p:8x8x16", 128),
 )
 
 
@@ -280,7 +280,7 @@ LIMITS = """
   (`train.questions=rows`), which are planned in windows.
 - **The index** is opened whole, but for its lists, by every process that reads videos.
 - **A mesh of 1,024 chips** cannot split widths of 1,536 and 1,280 over all of them: parameters lie
-  over 256 (`mesh.fsdp`), four times (`mesh.data`).
+  over 128 (`mesh.fsdp`), eight times (`mesh.data`).
 - **A shared folder** has to serve all hosts; nothing here measures one.
 """
 

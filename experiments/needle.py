@@ -4,7 +4,7 @@
       --config.data.clips=DIR
 
 asks a checkpoint folder as released (presets of sf2t.py). The miniature teaches vjax-tiny the task
-on rows of up to 16 frames, and asks it at up to 128, in under ten minutes on two CPU cores:
+on rows of up to 16 frames, and asks it at up to 128, in three minutes on two CPU cores:
 
   ./launch/local python -m vjax.main --config=experiments/needle.py --job=needle_rows \
       --workdir=runs/needle-rows

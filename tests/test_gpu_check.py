@@ -73,7 +73,7 @@ def test_all_of_it_in_miniature(tmp_path):
     complete(result)
     assert [s["name"] for s in result["sections"]] == list(gpu_check.SECTIONS)
     assert {row["backend"] for row in result["attention"]} >= {"xla", "chunked"}
-    assert len(result["step"]) == 4
+    assert [row["model"] for row in result["step"]] == ["Qwen2-VL-7B", "Qwen2-VL-2B"]
     for row in result["step"]:
         assert row["mfu"] is None  # of a chip that is not in the table
         assert row["model_flops"] > 0
@@ -84,7 +84,7 @@ def test_a_section_that_hangs_costs_no_other(monkeypatch, tmp_path, capsys):
     """And what there is no time for is named."""
     about = {"platform": "cpu", "absent": {}, "device": "cpu", "driver": ""}
     monkeypatch.setattr(gpu_check, "_apart_machine", lambda: about)
-    monkeypatch.setattr(gpu_check, "SECTIONS", ("ring", "step 2B 16"))
+    monkeypatch.setattr(gpu_check, "SECTIONS", ("ring", "step 2B 64"))
     monkeypatch.setattr(gpu_check, "LIMIT", {"ring": 0.2, "step": 0.2})
     monkeypatch.setattr(gpu_check, "LEAST", 0.1)
     clock = iter([0, 0, 440, 446, 446])
@@ -95,7 +95,7 @@ def test_a_section_that_hangs_costs_no_other(monkeypatch, tmp_path, capsys):
     result = json.loads(out.read_text())
     said = [(s["status"], s["why"]) for s in result["sections"]]
     assert said == [("timed out", "killed after 0 s"), ("left out", "no time left")]
-    assert "step 2B 16: left out, no time left" in capsys.readouterr().out
+    assert "step 2B 64: left out, no time left" in capsys.readouterr().out
 
 
 def test_wheels_are_pinned_and_pure():

@@ -1,5 +1,7 @@
 """The mesh and the table of logical axes."""
 
+import importlib.util
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from tests.models import tiny
 from vjax import sharding
 from vjax.models import lora
 from vjax.models.video_llm import VideoLLM
+from vjax.plan.machines import Machine
 
 pytestmark = pytest.mark.smoke
 
@@ -76,3 +79,11 @@ def test_replicated_arrays_are_equal_and_whole_on_the_mesh():
         np.testing.assert_array_equal(got[name], value)
         assert got[name].sharding.is_fully_replicated
     assert sharding.shardings_of(got)["a"].mesh == mesh
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+def test_a_mesh_that_does_not_lie_on_a_torus_is_an_error_that_names_it():
+    chips = Machine.named("v5p:8x8x16").devices()
+    with pytest.raises(ValueError, match="mesh data=4 fsdp=256 .* does not lie on these chips"):
+        sharding.mesh_over(chips, (4, 256, 1, 1))
+    assert sharding.mesh_over(chips, (8, 128, 1, 1)).size == 1024
