@@ -152,6 +152,9 @@ def prepare(config: Config, model: VideoLLM):
     for part in (model.tower, model.still_tower, model.decoder):
         if part is not None:
             part.attention = options.attention
+    for tower in (model.tower, model.still_tower):
+        if tower is not None:
+            tower.at_once = options.tower_batch
     model.decoder.context_parallel = options.context_parallel
     if split_trainable(config.train.trainable)[0]:
         adapter = config.lora
