@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, UInt8
 
 from vjax.attention import Cache
 from vjax.families.spec import ModelSpec
+from vjax.models.bank import taken
 from vjax.models.connectors import connector
 from vjax.models.decoder import Decoder
 from vjax.models.vit import Tower
@@ -129,9 +130,9 @@ class VideoLLM(nnx.Module):
             return text, None
         if bank is None:
             bank = self.see(batch, dtype=dtype, remat=remat, key=key)
-        # a gather, not a scatter: static shapes, and cheap to shard
+        # a gather, not a scatter: static shapes, and rows find what lies beside them
         index = batch["vision_index"]
-        seen = jnp.take(bank, jnp.maximum(index, 0), axis=0)
+        seen = taken(bank, index, newline=self.spec.projector.newline)
         if "vision_weight" in batch:
             seen = jnp.einsum("btkd,btk->btd", seen, batch["vision_weight"].astype(dtype))
             index = index[..., 0]
