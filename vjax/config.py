@@ -70,6 +70,11 @@ class Model:
     attention: Literal["auto", "xla", "chunked", "cudnn", "splash", "tokamax"] = "auto"
     # how the decoder attends where mesh.context splits a row
     context_parallel: Literal["ring", "all_gather", "ulysses"] = "ring"
+    # pictures that a device passes through the vision tower at a time, 0 = all: fewer need less
+    # memory, and give each picture the same features to the bit in whatever batch (docs/vision.md)
+    tower_batch: Count = 0
+    vision_cache: str = ""  # a folder where features of a frozen tower are kept, by their pixels
+    vision_cache_gb: AboveZero = 100.0  # beyond which no more are kept
     # slower rotary positions for rows `rope_factor` times as long as the checkpoint's
     rope: Literal["as it is", "theta_scale", "position_interpolation"] = "as it is"
     rope_factor: AboveZero = 1.0
@@ -447,7 +452,8 @@ def diff(a: Config, b: Config) -> list[str]:
 EXECUTION = (
     "data.workers", "data.read_threads", "data.processes", "data.show_batch", "store.runner",
     "store.beam", "train.log_every", "checkpoint.", "mesh.", "export.", "plan.", "needle.",
-    "model.attention", "model.context_parallel", "eval.prefill_chunk",
+    "model.attention", "model.context_parallel", "model.tower_batch", "model.vision_cache",
+    "eval.prefill_chunk",
 )  # fmt: skip
 
 
@@ -596,6 +602,11 @@ def _check_together(config: Config):
         raise ConfigError(f"needle.depths are from 0 to 1, got {needle.depths}")
     if data.mixture and config.train.questions != "rows":
         raise ConfigError("data.mixture is trained on with --config.train.questions=rows")
+    if config.model.vision_cache and not config.model.tower_batch:
+        raise ConfigError(
+            "model.vision_cache needs parts of one size, which compute the same bits for a picture "
+            "in any batch: set --config.model.tower_batch=8"
+        )
     if not any(dataclasses.asdict(config.fragments.weights).values()):
         raise ConfigError("fragments.weights: all five are 0; leave at least one task")
     for i, group in enumerate(config.optim.groups):

@@ -2,11 +2,13 @@
 
 import contextlib
 import contextvars
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -17,7 +19,7 @@ MESH_AXES = ("data", "fsdp", "context", "tensor")
 RULES: dict[str, tuple[str, ...] | None] = {
     "batch": ("data", "fsdp"),
     "length": ("context",),
-    "images": ("data", "fsdp"),
+    "images": MESH_AXES,
     "layers": None,
     "embed": ("fsdp",),
     "heads": ("tensor",),
@@ -133,6 +135,49 @@ def laid(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, spec)
 
 
+def spread(images: jax.Array) -> jax.Array:
+    """Images over all devices, with as many zeros behind as make these divide their number."""
+    ways, rest = _ways(mesh_axes(), "images"), images.ndim - 1
+    if ways == 1:
+        return images
+    images = jnp.pad(images, [(0, -len(images) % ways), *[(0, 0)] * rest])
+    return laid(images, ("images", *[None] * rest))
+
+
+def cuts(name: str, size: int) -> bool:
+    """Whether the mesh that is set splits an axis of so many by the table."""
+    ways = _ways(mesh_axes(), name)
+    return ways > 1 and size % ways == 0
+
+
+def gathered(module: nnx.Module) -> nnx.Module:
+    """The module with its variables whole on every device; what comes back lies as they do.
+
+    For a layer whose rows are spread over all devices, so that none is left to split variables.
+    """
+    if math.prod(mesh_axes().values()) == 1:
+        return module
+    graphdef, state = nnx.split(module)
+
+    def whole(leaf):
+        axes = leaf.get_metadata()["axes"]
+        axes = axes[len(axes) - leaf.ndim :]  # a layer of a stack has lost the first
+        return leaf.replace(_whole(leaf[...], fitting_spec(axes, leaf.shape)))
+
+    return nnx.merge(graphdef, jax.tree.map(whole, state, is_leaf=_is_variable))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _whole(x: jax.Array, spec: PartitionSpec) -> jax.Array:
+    return jax.lax.with_sharding_constraint(x, PartitionSpec())
+
+
+_whole.defvjp(
+    lambda x, spec: (_whole(x, spec), None),
+    lambda spec, _, dx: (jax.lax.with_sharding_constraint(dx, spec),),
+)
+
+
 def sharding_of(mesh: Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> NamedSharding:
     """Where an array of these axes lies; what the mesh does not divide lies whole on it."""
     return NamedSharding(mesh, _fitting(mesh.shape, axes, shape))
@@ -193,7 +238,7 @@ def _is_variable(leaf) -> bool:
 
 def _ways(sizes: Mapping[str, int], name: str | None) -> int:
     """Into how many parts a mesh of these axis sizes cuts a logical axis."""
-    return math.prod(sizes[axis] for axis in RULES[name] or ()) if name else 1
+    return math.prod(sizes.get(axis, 1) for axis in RULES[name] or ()) if name else 1
 
 
 def _fitting(sizes: Mapping[str, int], axes, shape) -> PartitionSpec:

@@ -44,7 +44,7 @@ SPECS = {
 }  # fmt: skip
 # data, fsdp, context, tensor
 FEW = [(8, 1, 1, 1), (1, 8, 1, 1), (1, 1, 8, 1), (1, 1, 1, 8), (2, 2, 1, 2), (1, 4, 2, 1),
-       (2, 1, 4, 1)]  # fmt: skip
+       (2, 1, 4, 1), (1, 2, 2, 2)]  # fmt: skip
 ALL = [s for s in itertools.product((1, 2, 4, 8), repeat=4) if math.prod(s) == 8]
 
 

@@ -33,6 +33,7 @@ def attend(
     *,
     scale: float | None = None,
     backend: str = "auto",
+    rows: str = "batch",
     context_parallel: str | None = None,
 ) -> Float[Array, "B T N H"]:
     """Softmax attention with grouped keys and values, never repeated in memory.
@@ -45,6 +46,7 @@ def attend(
         anything, NaN too.
       scale: multiplies the scores; H ** -0.5 where None.
       backend: a name in BACKENDS, or `auto`: by the table AUTO.
+      rows: the logical name of axis B where no token of it is split; `images` keep heads whole.
       context_parallel: all_gather, ring or ulysses, for self-attention of rows whose tokens are
         split over the axis `context` of the mesh that is set; None: they are not split. `ring`
         computes as `chunked` does, whatever the backend.
@@ -82,7 +84,7 @@ def attend(
             backend = choose(q, k, mask) if backend == "auto" else backend
             if backend != "xla":
                 local = functools.partial(_local, scale=scale, backend=backend)
-                return context.split_rows_and_heads(local, q, k, v, mask)
+                return context.split_rows_and_heads(local, q, k, v, mask, rows)
         return _local(q, k, v, mask, scale=scale, backend=backend)
 
 

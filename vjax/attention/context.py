@@ -19,10 +19,11 @@ def context_size() -> int:
     return mesh_axes().get("context", 1)
 
 
-def split_rows_and_heads(attend: Callable, q, k, v, mask: Mask):
+def split_rows_and_heads(attend: Callable, q, k, v, mask: Mask, rows: str = "batch"):
     """Each device attends in its own rows and heads: for kernels that XLA cannot split."""
     # kv heads stand for all heads: a group and its queries stay together
-    spec = fitting_spec(("batch", None, "kv_heads", None), k.shape)
+    heads = None if rows == "images" else "kv_heads"  # images take all axes of the mesh
+    spec = fitting_spec((rows, None, heads, None), k.shape)
     specs = (spec, spec, spec, PartitionSpec(*spec[:2]))
     return jax.shard_map(attend, in_specs=specs, out_specs=spec, check_vma=False)(q, k, v, mask)
 

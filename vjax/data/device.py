@@ -7,6 +7,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from vjax.data.order import TOKEN_FIELDS
 
 PEOPLE = ("item", "work", "plan")  # fields that no step needs
+PICTURES = ("images", "stills", "features", "still_features")
 
 
 def put(
@@ -18,8 +19,8 @@ def put(
 ) -> dict[str, jax.Array]:
     """Places every field on the mesh.
 
-    Rows and pictures are split over the axes data and fsdp, the tokens of a row over context; what
-    an axis does not divide lies whole on it.
+    Rows are split over the axes data and fsdp, their tokens over context, pictures over all axes,
+    or as rows are where these do not divide them; what an axis does not divide lies whole on it.
 
     Args:
       stacked: fields have a leading axis of micro-batches, which is not split.
@@ -36,18 +37,27 @@ def put(
     for name, field in batch.items():
         if name in PEOPLE:
             continue
-        where = sharding_of(name, field.shape, mesh, stacked=stacked, cut=share is not None)
+        where = sharding_of(name, field.shape, mesh, stacked=stacked, share=share)
         placed[name] = _place(field, where, int(stacked), share)
     return placed
 
 
 def sharding_of(
-    name: str, shape: tuple[int, ...], mesh: Mesh, *, stacked: bool, cut: bool = False
+    name: str,
+    shape: tuple[int, ...],
+    mesh: Mesh,
+    *,
+    stacked: bool,
+    share: tuple[tuple[int, ...], int] | None = None,
 ) -> NamedSharding:
-    """Where a field of this shape lies; `cut`: its rows are a share, of as many as it takes."""
+    """Where a field lies of which `share` has this shape."""
     ways, context = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["context"]
     count, *inner = shape[stacked:]
-    first = ("data", "fsdp") if cut or count % ways == 0 else None
+    if share is not None:
+        count = count // len(share[0]) * share[1]
+    first = ("data", "fsdp") if count % ways == 0 else None
+    if name in PICTURES and count % mesh.size == 0:
+        first = mesh.axis_names
     split = name in TOKEN_FIELDS and inner[0] % context == 0
     spec = PartitionSpec(*[None] * stacked, first, "context" if split else None)
     return NamedSharding(mesh, spec)

@@ -64,6 +64,7 @@ def evaluate(
     dtype=jnp.float32,
     prefill_chunk: int = 0,
     on_batch: Callable[[int], None] = lambda items: None,
+    look: Callable[[dict], dict] = lambda batch: batch,
 ) -> dict[str, list[ItemResult]]:
     """Scores every item by likelihood and by its greedy answer.
 
@@ -73,6 +74,7 @@ def evaluate(
       control: a key of CONTROLS.
       prefill_chunk: tokens of a prompt that are read at once; 0 = all.
       on_batch: called with the number of items done, for a bar.
+      look: as in `generate.ask`.
 
     Returns:
       Item results by suite, in the order of the items.
@@ -90,6 +92,7 @@ def evaluate(
         dtype=dtype,
         prefill_chunk=prefill_chunk,
         on_batch=on_batch,
+        look=look,
     )
     results: dict[str, list[ItemResult]] = {suite: [] for suite in suites}
     for (suite, item), prompt, (scores, text) in zip(asked, prompts, answers, strict=True):

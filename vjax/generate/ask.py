@@ -38,6 +38,7 @@ def ask(
     dtype=jnp.float32,
     prefill_chunk: int = 0,
     on_batch: Callable[[int], None] = lambda prompts: None,
+    look: Callable[[dict], dict] = lambda batch: batch,
 ) -> list[tuple[np.ndarray, str]]:
     """Log-probabilities of each prompt's candidates, and the greedy answer, in the order given.
 
@@ -48,6 +49,7 @@ def ask(
       model_parts: (graphdef, state, ...).
       prefill_chunk: tokens of a prompt that are read at once, see `prefill`; 0 = all.
       on_batch: called with the number of prompts done, for a bar.
+      look: what becomes of a batch before the model gets it.
     """
     found: list[tuple[np.ndarray, str]] = [(np.zeros(0), "")] * len(prompts)
     rows = []
@@ -81,7 +83,7 @@ def ask(
             # numpy, not jax: of several processes each gives the whole batch
             scores, generated = answer(
                 model_parts,
-                batch,
+                look(batch),
                 (tokens, mask),
                 max_new_tokens,
                 dtype=dtype,

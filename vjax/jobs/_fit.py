@@ -16,12 +16,13 @@ from jax.sharding import Mesh
 from vjax import distributed
 from vjax.checkpoints import Checkpoints
 from vjax.config import Config, to_dict
-from vjax.console import UserError, progress, say
+from vjax.console import Interrupted, UserError, progress, say
 from vjax.data import device
 from vjax.data.gauge import Gauge, Timed
 from vjax.data.order import Zigzag
 from vjax.data.pipeline import batches
 from vjax.families.spec import VideoSpec
+from vjax.jobs import _features
 from vjax.jobs._model import dtype_of, mesh_of
 from vjax.plan import machines
 from vjax.plan.step import compiled as compiled_step
@@ -148,19 +149,27 @@ def fit(
         step = jitted_step(config, graphdef, tx, shardings_of(state))
 
         numbers = itertools.count(start)
+        features = _features.make(config, parts, mesh)
 
         def put(batch):
             if "plan" in batch:
                 distributed.agree_on_batch(next(numbers), batch["plan"].tobytes().hex())
+            batch = features(batch) if features else batch
             return device.put(batch, mesh, stacked=config.train.accumulate > 1, share=share)
 
         context = config.mesh.context
         if context > 1 and config.model.context_parallel != "ulysses":
             make_batch = Zigzag(make_batch, context, stacked=config.train.accumulate > 1)
+        if features:
+            make_batch = features.wrap(make_batch)
         compiled = {}
 
         def compile_for(state, batch):
             arguments = state, frozen, batch
+            if "images" in batch:
+                count = batch["images"].shape[config.train.accumulate > 1]
+                if more := -count % mesh.size:
+                    say(f"{count} pictures over {mesh.size} devices: {more} black ones join them")
             made, memory = compiled_step(step.lower(*arguments), arguments)
             if why := refusal(config, memory, machines.memory_of(mesh.local_devices[0])):
                 if made is None or platform() != "cpu":
@@ -225,7 +234,10 @@ def fit(
                 )
         except loop.Stopped as stopped:
             at = checkpoints.latest_step() or 0
-            raise UserError(f"{stopped}; the same command goes on after step {at}") from stopped
+            message = f"{stopped}; the same command goes on after step {at}"
+            raise Interrupted(message, stopped.signal) from stopped
         finally:
             metrics.close()
+            if features:
+                features.close()
     return state, before + time.perf_counter() - began

@@ -27,6 +27,7 @@ from vjax.data.rows import BadFile
 from vjax.data.samples import BadRow
 from vjax.data.sizes import KeptSizes, name_of
 from vjax.data.sources import Conversations, Labelled, is_labelled
+from vjax.jobs import _features
 from vjax.jobs._corpus import judge, open_clips
 from vjax.jobs._model import Interface, Loaded, dtype_of
 from vjax.jobs.index import open_index
@@ -265,14 +266,20 @@ def heldout_loss(
         model = nnx.merge(loaded.graphdef, trainable, frozen)
         return token_loss(model, batch, dtype=dtype_of(config), remat=False, key=None)
 
+    features = _features.make(config, loaded.parts, mesh)
+    make_batch = features.wrap(judged) if features else judged
+
     def mean(trainable: nnx.State) -> dict:
         total, tokens, steps = 0.0, 0.0, plan.steps(0)
         with jax.set_mesh(mesh), progress(total=steps, desc="held-out rows", unit="batch") as bar:
             state = place(mesh, (trainable, loaded.frozen))
-            for batch in batches(judged, 0, steps, threads=config.data.read_threads):
+            for batch in batches(make_batch, 0, steps, threads=config.data.read_threads):
+                batch = features(batch) if features else batch
                 values = loss(*state, device.put(batch, mesh, share=judged.share))
                 total, tokens = total + float(values[0]), tokens + float(values[1])
                 bar.update()
+        if features:
+            features.close()
         return {"loss": total / max(tokens, 1.0), "tokens": tokens, "samples": len(numbers)}
 
     return mean

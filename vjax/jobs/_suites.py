@@ -12,6 +12,7 @@ from vjax.evals.items import ItemResult
 from vjax.evals.run import Item, evaluate
 from vjax.families.spec import ModelSpec, VideoSpec
 from vjax.fragments import TASKS, Drop, FragmentConfig, label_histogram
+from vjax.jobs import _features
 from vjax.jobs._corpus import Corpus
 from vjax.jobs._model import Interface, Loaded, dtype_of, mesh_of
 from vjax.video.rng import philox
@@ -98,11 +99,13 @@ def run(
 ) -> dict[str, list[ItemResult]]:
     """Scores all suites with the trainable variables `state`, under a bar."""
     total = sum(len(items) for items in suites.values())
+    mesh = mesh_of(config)
+    features = _features.make(config, loaded.parts, mesh)
     with (
-        jax.set_mesh(mesh_of(config)),
+        jax.set_mesh(mesh),
         progress(total=total, desc=f"evaluate {what}", unit="item") as bar,
     ):
-        return evaluate(
+        found = evaluate(
             suites,
             (loaded.graphdef, state, loaded.frozen),
             loaded.chat,
@@ -114,4 +117,8 @@ def run(
             dtype=dtype_of(config),
             prefill_chunk=config.eval.prefill_chunk,
             on_batch=bar.update,
+            **({"look": features} if features else {}),
         )
+    if features:
+        features.close()
+    return found

@@ -4,13 +4,33 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from vjax.attention import Cache
 from vjax.families.spec import ModelSpec
 from vjax.models.connectors import connector
 from vjax.models.decoder import Decoder
 from vjax.models.vit import Tower
+from vjax.sharding import gathered, laid, spread
+
+FEATURES = ("features", "still_features")
+
+
+def look(
+    tower: Tower,
+    still_tower: Tower | None,
+    images: UInt8[Array, "V H W 3"] | Float[Array, "V H W 3"],
+    **how,
+) -> dict[str, Array]:
+    """What towers make of pictures, [W, P, D], by names of a batch; `how` as in `Tower.__call__`.
+
+    W is V, and on a mesh more where its devices do not divide that: black pictures join them.
+    """
+    images = spread(images)
+    found = {"features": tower(images, **how)}
+    if still_tower is not None:
+        found["still_features"] = still_tower(images, **how)
+    return found
 
 
 class VideoLLM(nnx.Module):
@@ -42,11 +62,16 @@ class VideoLLM(nnx.Module):
         First those of `images`, which are frames, then of `clips`, then of `stills`; or those of
         `patches`, frames of any size, then of `still_patches`. Last the newline, where the model
         has one. Where stills have a tower of their own, each picture of `images` gives its tokens
-        as a frame, then those as a still.
+        as a frame, then those as a still. In the place of `images` there may be what `look` gave.
+
+        On a mesh, pictures of one size are spread over all of its devices, with black ones behind
+        where these do not divide their number, and layers are gathered one by one; the tokens then
+        lie as the decoder's rows do. A row of `patches` is not split.
         """
         how = {"remat": remat, "key": key}
         bank, named = [], jax.named_scope("projector")
-        frames, stills = named(self.projector.frames), named(self.projector.stills)
+        projector = self.projector if "patches" in batch else gathered(self.projector)
+        frames, stills = named(projector.frames), named(projector.stills)
         kinds = {"": frames, "still_": stills}
         for kind, tokens in kinds.items():
             if f"{kind}patches" in batch:
@@ -55,22 +80,29 @@ class VideoLLM(nnx.Module):
                 seen = batch[f"{kind}patch_seen"][None] if f"{kind}patch_seen" in batch else None
                 features = self.tower.encode(patches.astype(dtype), hw, segments, seen=seen, **how)
                 bank.append(tokens(features, key))
-        if "images" in batch:
-            features = self.tower(batch["images"], dtype=dtype, **how)
-            tokens = frames(features, key)
+        if "images" in batch or "features" in batch:
+            V = len(batch["images" if "images" in batch else "features"])
+            if "images" in batch:
+                found = look(self.tower, self.still_tower, batch["images"], dtype=dtype, **how)
+            else:
+                found = {name: spread(batch[name]) for name in FEATURES if name in batch}
+            tokens = frames(found["features"], key)
             if self.still_tower is not None:
-                features = self.still_tower(batch["images"], dtype=dtype, **how)
-                tokens = jnp.concatenate([tokens, stills(features, key)], axis=1)
-            bank.append(tokens)
+                more = stills(found["still_features"], key)
+                tokens = jnp.concatenate([tokens, more], axis=1)
+            bank.append(tokens[:V])
         if "clips" in batch:
-            clips = rearrange(batch["clips"], "n t h w c -> (n t) h w c")
-            features = self.tower(clips, dtype=dtype, **how)
-            features = rearrange(features, "(n t) p d -> n t p d", n=len(batch["clips"]))
+            N, T = batch["clips"].shape[:2]
+            clips = spread(rearrange(batch["clips"], "n t h w c -> (n t) h w c"))
+            features = self.tower(clips, dtype=dtype, **how)[: N * T]
+            features = rearrange(features, "(n t) p d -> n t p d", n=N)
+            features = laid(features, ("batch", None, None, None))
             bank.append(named(self.projector.clips)(features, key))
         if "stills" in batch:
-            features = self.tower(batch["stills"], dtype=dtype, **how)
-            bank.append(stills(features, key))
+            V, images = len(batch["stills"]), spread(batch["stills"])
+            bank.append(stills(self.tower(images, dtype=dtype, **how), key)[:V])
         bank = [tokens.reshape(-1, tokens.shape[-1]) for tokens in bank]
+        bank = [laid(tokens, ("batch", None)) for tokens in bank]  # as the decoder's rows lie
         if self.spec.projector.newline:
             bank.append(self.projector.newline[...].astype(dtype)[None])
         return bank[0] if len(bank) == 1 else jnp.concatenate(bank)

@@ -1,6 +1,7 @@
 """The vision tower: SigLIP's, CLIP's or Qwen-VL's ViT, by its spec."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -27,7 +28,7 @@ from vjax.models.layers import (
 )
 from vjax.models.tables import antialiased, grid_sizes, resampled
 from vjax.models.windows import attend_in_windows, window_ids
-from vjax.sharding import laid
+from vjax.sharding import cuts, gathered, laid, mesh_axes
 
 PICTURES = ("images", None, None)  # axes of features
 QK_EPS = 1e-6  # of InternVLVisionRMSNorm, whatever the other norms have
@@ -137,16 +138,40 @@ def _in_order(x: Array, order: Int[Array, "V P"]) -> Array:
     return jnp.take_along_axis(x, order.reshape(*order.shape, *[1] * (x.ndim - 2)), axis=1)
 
 
+def in_parts(see: Callable, images: Array, size: int, key: Array | None) -> Float[Array, "V Q D"]:
+    """see(part, key) of images, `size` of each device at a time; black ones fill the last part."""
+    ways = math.prod(mesh_axes().values()) if cuts("images", len(images)) else 1
+    each = len(images) // ways
+    parts = -(-each // size)
+    x = images.reshape(ways, each, *images.shape[1:])
+    x = jnp.pad(x, [(0, 0), (0, parts * size - each), *[(0, 0)] * (images.ndim - 1)])
+    # a part is of all devices, so that none of it moves
+    x = rearrange(x, "d (n a) ... -> n (d a) ...", n=parts)
+    x = laid(x, (None, "images", *[None] * (images.ndim - 1)))
+
+    def body(args):
+        n, part = args
+        # barriers: what is around it in a program changes nothing of how this is computed
+        part = jax.lax.optimization_barrier(part)
+        out = see(part, None if key is None else jax.random.fold_in(key, n))
+        return jax.lax.optimization_barrier(out)
+
+    out = jax.lax.map(body, (jnp.arange(parts), x))
+    out = rearrange(out, "n (d a) ... -> d (n a) ...", d=ways)[:, :each]
+    return laid(out.reshape(len(images), *out.shape[2:]), PICTURES)
+
+
 class Tower(nnx.Module):
     """Images to patch features, one image at a time: images never see each other here.
 
     Attributes:
       attention: the backend, see `vjax.attention.attend`.
+      at_once: images that a device takes at a time, 0 = all.
     """
 
     def __init__(self, spec: TowerSpec, *, rngs: nnx.Rngs):
         self.spec = spec
-        self.attention = "auto"
+        self.attention, self.at_once = "auto", 0
         into = 3 * spec.temporal_patch * spec.patch_size**2
         self.patch = Dense(
             into, spec.width, ("patch", "embed"), bias=spec.patch_bias, stack=(), rngs=rngs
@@ -184,7 +209,14 @@ class Tower(nnx.Module):
 
         What is left over of a side that is no whole number of patches is not seen, as in the
         reference's strided convolution (SigLIP's 384 pixels are 27 patches of 14).
+
+        With `at_once`, images go through it in parts of one size, whatever V is: what each gives is
+        then the same to the bit in batches of any size, and no more is in memory than of one part.
         """
+        how = functools.partial(self._some, dtype=dtype, remat=remat)
+        return in_parts(how, images, self.at_once, key) if self.at_once else how(images, key)
+
+    def _some(self, images, key, *, dtype, remat: bool):
         spec, V = self.spec, len(images)
         H, W = (side - side % (spec.patch_size * spec.merge) for side in images.shape[1:3])
         x = images[:, :H, :W].astype(dtype)
@@ -236,7 +268,9 @@ class Tower(nnx.Module):
             order = jnp.argsort(ids, axis=1)
             ids, patches, hw = (_in_order(x, order) for x in (ids, patches, hw))
             segments = None if segments is None else _in_order(segments, order)
-        x = laid(self.patch(patches, key), PICTURES)
+        spread = cuts("images", len(patches))
+        whole = gathered if spread else lambda layer: layer
+        x = laid(whole(self.patch)(laid(patches, PICTURES), key), PICTURES)
         if self.class_token is not None:
             first = self.class_token[...].astype(x.dtype)
             first = jnp.broadcast_to(first, (len(x), 1, spec.width))
@@ -254,15 +288,19 @@ class Tower(nnx.Module):
         mask = SEE_ALL
         if segments is not None:
             mask = Mask(q_segments=segments, kv_segments=segments if seen is None else seen)
-        see = functools.partial(attend, mask=mask, backend=self.attention)
+        how = functools.partial(
+            attend, backend=self.attention, rows="images" if spread else "batch"
+        )
+        see = functools.partial(how, mask=mask)
         length = spec.used_layers
 
         def body(layer, x, extra):
             key, full = extra
+            layer = whole(layer)
             if not spec.window:
                 return laid(layer(x, rope, key, see), PICTURES), None
             inside = functools.partial(
-                attend_in_windows, ids=ids, size=even * spec.window**2, backend=self.attention
+                attend_in_windows, ids=ids, size=even * spec.window**2, attend=how
             )
             either = functools.partial(jax.lax.cond, full, see, inside)
             return laid(layer(x, rope, key, either), PICTURES), None

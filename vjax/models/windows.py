@@ -3,11 +3,13 @@
 Reference: transformers' get_vision_window_index, where windows count blocks of patches.
 """
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float, Int
 
-from vjax.attention import Mask, attend
+from vjax.attention import Mask
 
 IMAGE, ROW = 1 << 16, 1 << 8  # what images and rows of windows are apart
 
@@ -33,15 +35,16 @@ def attend_in_windows(
     ids: Int[Array, "V P"],
     *,
     size: int,
-    backend: str,
+    attend: Callable,
 ) -> Float[Array, "V P N H"]:
     """Attention of patches in the order of `ids`.
 
     Args:
       size: patches of a window where all have as many; 0 where they differ.
+      attend: takes queries, keys, values and a mask.
     """
     if not size:
-        return attend(q, k, v, Mask(q_segments=ids, kv_segments=ids), backend=backend)
+        return attend(q, k, v, Mask(q_segments=ids, kv_segments=ids))
     cut = (rearrange(x, "v (w p) n h -> (v w) p n h", p=size) for x in (q, k, v))
-    out = attend(*cut, Mask(), backend=backend)
+    out = attend(*cut, Mask())
     return rearrange(out, "(v w) p n h -> v (w p) n h", v=len(q))
