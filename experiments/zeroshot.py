@@ -14,7 +14,7 @@ def get_config(arg: str = ""):
         raise ValueError(f"there is no preset {arg!r}")
     config = defaults()
     config.name = "zeroshot"
-    config.model.hub = "openai/clip-vit-base-patch32"
-    config.model.path = "checkpoints/clip-vit-base-patch32"
+    config.model.hub = "google/siglip2-base-patch16-224"
+    config.model.path = "checkpoints/siglip2-base-patch16-224"
     config.model.dtype = "float32"
     return config

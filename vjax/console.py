@@ -14,6 +14,19 @@ class UserError(Exception):
     The message names the file, sample or key and the value that is wrong, and says what to do.
     """
 
+    code = 2
+
+
+class Interrupted(UserError):
+    """A signal ended the run, in good order; the exit code is the shell's for it (143: SIGTERM).
+
+    Whatever starts runs can tell it from an error that would come again.
+    """
+
+    def __init__(self, message: str, signal: int):
+        super().__init__(message)
+        self.code = 128 + signal
+
 
 def table(headers: Sequence[str], rows: Iterable[Sequence]) -> str:
     """A plain-text table: columns of numbers flush right, others flush left; floats as 0.123.

@@ -6,6 +6,7 @@
 The same command again resumes, or shows the results of a finished run.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -172,8 +173,11 @@ def _saved_config(workdir: Path) -> Config | None:
         raise UserError(f"{file}: {error}; start over with --fresh") from None
 
 
-def open_workdir(run: Run):
+def open_workdir(run: Run) -> bool:
     """Makes the workdir, or checks that it belongs to this config; `--fresh` training empties it.
+
+    Returns:
+        Whether it is new.
 
     Raises:
         UserError: it holds a run with another config (the message shows the difference), or
@@ -190,7 +194,7 @@ def open_workdir(run: Run):
         whole = file.with_suffix(".tmp")
         whole.write_text(config_lib.to_json(run.config))
         os.replace(whole, file)
-        return
+        return True
     free = config_lib.EXECUTION + (() if run.job == "train" else ("eval.",))
     if differ := [key for key in config_lib.diff(saved, run.config) if not key.startswith(free)]:
         raise UserError(
@@ -198,6 +202,17 @@ def open_workdir(run: Run):
             f"{config_lib.describe_diff(saved, run.config, differ)}\n"
             "choose another --workdir, or start over with --fresh"
         )
+    return False
+
+
+def _forget(workdir: Path):
+    """Removes a new workdir in which no more than its config and what was said has come to be."""
+    files = [*workdir.glob("config.json"), *workdir.glob("log*.txt")]
+    if len(files) == len(list(workdir.iterdir())):
+        with contextlib.suppress(OSError):  # of several processes another may write its log now
+            for file in files:
+                file.unlink()
+            workdir.rmdir()
 
 
 def start_jax():
@@ -218,24 +233,32 @@ def main(run: Run):
     """
     job = importlib.import_module(f"vjax.jobs.{run.job}")
     if "jax" not in sys.modules:  # jobs on files alone start without it
-        open_workdir(run)
-        _log(job, run, "log.txt")
+        new = open_workdir(run)
+        try:
+            _log(job, run, "log.txt")
+        except UserError:
+            if new:
+                _forget(run.workdir)
+            raise
         return
     start_jax()
     from vjax import distributed
 
     distributed.join(distributed.Meeting.of(os.environ, **run.processes))
+    new = False
     try:
         if distributed.several() and run.job not in TOGETHER:
             raise UserError(
                 f"--job={run.job} runs in one process; {', '.join(TOGETHER)} in several"
             )
         if distributed.is_first():
-            open_workdir(run)
+            new = open_workdir(run)
         distributed.share(run.workdir)
         number = distributed.process()
         _log(job, run, f"log-{number}.txt" if number else "log.txt", quiet=number > 0)
     except BaseException as error:
+        if new and isinstance(error, UserError):
+            _forget(run.workdir)
         if not distributed.several():
             raise
         distributed.abandon(_told(error))
@@ -248,7 +271,7 @@ def _told(error: BaseException) -> int:
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, UserError):
         print(f"vjax: {error}", file=sys.stderr)
-        return 2
+        return error.code
     traceback.print_exception(error)
     return 1
 

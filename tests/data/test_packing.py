@@ -166,10 +166,13 @@ def test_buckets_have_the_same_tokens_and_pictures_a_batch():
     assert [bucket.length for bucket in table] == [1024, 2048, 4096]
 
 
-def test_text_alone_needs_no_room_for_pictures():
-    sizes = np.stack([np.full(50, 30), np.zeros(50, int)], 1)
+def test_text_alone_leaves_room_for_one_picture_a_row():
+    """No tower takes an empty buffer, and a later window may have pictures."""
+    sizes = np.stack([np.full(64, 32), np.zeros(64, int)], 1)
     (bucket,) = choose_buckets(sizes, rows=4, length=256, most=1, attention=1e9)
-    assert bucket == Bucket(4, 256, 0)
+    assert bucket == Bucket(4, 256, 1)
+    table = choose_buckets(sizes, rows=4, length=1024, most=3, attention=1.0)
+    assert [bucket.pictures for bucket in table] == [1, 2, 4]
 
 
 def test_no_samples_no_buckets():

@@ -89,8 +89,11 @@ def write(path: str):
         "",
         "Presets of `experiments/sf2t.py` and `experiments/sft.py`:",
         "",
-        "| preset | checkpoint | side of frames in pixels |",
-        "|---|---|---|",
-        *(f"| {name} | {r.hub} | {r.image_size} |" for name, r in RELEASES.items()),
+        "| preset | checkpoint | side of frames in pixels | counts frames |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {r.hub} | {r.image_size} | {'yes' if r.counting else 'no'} |"
+            for name, r in RELEASES.items()
+        ),
     ]
     Path(path).write_text("\n".join(lines) + "\n")

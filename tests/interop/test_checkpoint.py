@@ -39,6 +39,9 @@ def test_a_folder_without_a_chat_template_has_no_chat(tmp_path):
         ({"text_config": None}, "a setting is of the wrong type"),
         ({"text_config": {"model_type": "qwen2"}}, "' is missing"),
         ({"residual_scale": 0.5}, "residual_scale=0.5 is a field that is not known"),
+        ({"residual_scale": 0.5}, "changes nothing that the model computes, delete it"),
+        ({"model_type": "internvl_chat"}, "authors' own code; take the same model in"),
+        ({"model_type": "internvl_chat"}, "OpenGVLab/InternVL3-8B-hf"),
     ],
 )
 def test_what_is_wrong_with_a_config_is_said_with_its_path(tmp_path, change, message):

@@ -8,6 +8,7 @@ from flax import nnx
 
 from tests.interop.theirs import agree, gradients_agree, randomised
 from vjax.families import read_spec, spec_of
+from vjax.families.vision import ABSENT
 from vjax.interop import load, load_model, save_model
 from vjax.models.vit import patch_grid
 from vjax.train.contrastive import dual_loss
@@ -158,6 +159,26 @@ def test_released_sizes_are_those_of_the_classes(family):
     assert (ours.text.width, ours.text.vocab) == (text.hidden_size, text.vocab_size)
     assert (ours.text.length, ours.text.end) == (text.max_position_embeddings, text.eos_token_id)
     assert (ours.text.heads, ours.text.ffn) == (text.num_attention_heads, text.intermediate_size)
+
+
+def test_configs_that_older_releases_wrote_out():
+    """With all that a configuration of transformers 4 had, in both towers."""
+    common = {
+        "tie_word_embeddings": True, "torchscript": False, "top_k": 50, "return_dict": True,
+        "id2label": {"0": "LABEL_0"}, "pruned_heads": {}, "initializer_factor": 1.0,
+        "projection_dim": 512, "dropout": 0.0,
+    }  # fmt: skip
+    given = {
+        "model_type": "clip", "text_config": common | {"model_type": "clip_text_model"},
+        "vision_config": common | {"model_type": "clip_vision_model"}, "text_config_dict": None,
+    }  # fmt: skip
+    assert spec_of(given) == spec_of({"model_type": "clip"})
+
+
+@pytest.mark.parametrize("kind", ABSENT)
+def test_sizes_that_are_not_said_are_those_of_the_class(kind):
+    theirs = transformers.AutoConfig.for_model(kind)
+    assert {name: getattr(theirs, name) for name in ABSENT[kind]} == ABSENT[kind]
 
 
 @pytest.mark.parametrize(

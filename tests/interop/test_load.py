@@ -171,6 +171,21 @@ def test_no_weights(folder, tmp_path):
         load_model(tmp_path)
 
 
+def test_shards_that_nothing_lists(folder, tmp_path):
+    shutil.copy(folder / "config.json", tmp_path)
+    shutil.copy(folder / "model.safetensors", tmp_path / "model-00001-of-00002.safetensors")
+    with pytest.raises(UserError, match="model-00001-of-00002.safetensors need it.*fetch it"):
+        load_model(tmp_path)
+
+
+def test_a_pointer_in_the_place_of_a_file(folder, tmp_path):
+    shutil.copy(folder / "config.json", tmp_path)
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    (tmp_path / "model.safetensors").write_text(pointer)
+    with pytest.raises(UserError, match="model.safetensors: a pointer of git-lfs.*git lfs pull"):
+        load_model(tmp_path)
+
+
 def test_image_tokens_without_their_images():
     arrays = tiny.inputs()
     with pytest.raises(ValueError, match=r"12 tokens of id 5 for 8 vision tokens"):
@@ -277,5 +292,6 @@ def test_fields_that_switch_nothing_on_are_passed_over(tmp_path, folder):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     config = json.loads((tmp_path / "config.json").read_text())
     config |= {"_attn_implementation": "eager", "rope_interleaved": False, "quantizer": None}
+    config |= {"unsloth_fixed": True}
     (tmp_path / "config.json").write_text(json.dumps(config))
     load_model(tmp_path)

@@ -158,7 +158,7 @@ def test_a_config_as_released():
                 "pad_token_id": 32002,
             },
             "vision_config": {
-                "hidden_size": 1024, "image_size": 224, "intermediate_size": 4096,
+                "hidden_size": 1024, "intermediate_size": 4096,
                 "model_type": "clip_vision_model", "num_attention_heads": 16,
                 "num_hidden_layers": 24, "patch_size": 14, "projection_dim": 768,
                 "vocab_size": 32000,

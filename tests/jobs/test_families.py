@@ -123,12 +123,23 @@ def test_rows_of_texts_images_and_videos(released, home, tmp_path):
     mixed.write_files(tmp_path)
     mixed.write_rows(tmp_path, mixed.rows(24))
     rows = flags_of(tmp_path, "--config.data.row_tokens=1024", "--config.eval.items_rows=2")
-    few = ("--config.train.steps=3", "--config.sampling.frames=3")
+    few = ("--config.train.steps=3", "--config.sampling.frames=5")
     workdir = tmp_path / "run"
     call(f"--config=experiments/sf2t.py:{preset}", f"--config.model.path={folder}",
          f"--workdir={workdir}", *SMALL, *rows, *few)  # fmt: skip
     assert np.isfinite([row["loss"] for row in read_metrics(workdir / "metrics.jsonl")]).all()
     assert not (workdir / "left_out.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_rows_of_text_alone(released, home, tmp_path):
+    preset, folder, _ = released
+    mixed.write_rows(tmp_path, mixed.rows(140)[6::7])
+    rows = flags_of(tmp_path, "--config.data.row_tokens=1024", "--config.eval.items_rows=2")
+    call(f"--config=experiments/sf2t.py:{preset}", f"--config.model.path={folder}",
+         f"--workdir={tmp_path / 'run'}", *SMALL, *rows, "--config.train.steps=2")  # fmt: skip
+    loss = [row["loss"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    assert len(loss) == 2 and np.isfinite(loss).all()
 
 
 @pytest.fixture(scope="module")

@@ -67,6 +67,16 @@ def test_rows_of_frames_have_room_for_them(config):
     assert tokens == fields["tokens"].size >= config.train.batch_size * 4 * spec.frame_tokens
 
 
+def test_a_plan_for_gpus_is_made_without_one(config):
+    """By programs that this machine has: cuDNN's attention is not among them."""
+    values = to_dict(config)
+    values["model"]["dtype"] = "bfloat16"
+    values["plan"] |= {"frames": 4, "tokens": 1024}
+    made, _ = plan.plan(freeze(values), Machine.named("h200:1"))
+    assert made.machine.chip.memory == 141e9
+    assert made.fits
+
+
 def needs(config):
     return plan.plan(config, ROOMY)[0].memory
 

@@ -248,6 +248,15 @@ def test_no_mixture_file(run, tmp_path, capsys):
     assert f"data.mixture: {tmp_path / 'rows.jsonl'}: no such file" in said
 
 
+def test_rows_of_text_alone(run, tmp_path):
+    mixed.write_rows(tmp_path, mixed.rows(140)[6::7])
+    run(tmp_path / "run", *flags_of(tmp_path, "--config.train.steps=2"))
+    assert np.isfinite([row["loss"] for row in read_metrics(tmp_path / "run/metrics.jsonl")]).all()
+    held = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]["heldout"]
+    assert held["samples"] > 0
+    assert np.isfinite([held["loss"], held["loss_after"]]).all()
+
+
 def check_lines(workdir):
     return [json.loads(line) for line in (workdir / "check.jsonl").read_text().splitlines()]
 

@@ -119,7 +119,7 @@ def test_a_job_whose_time_is_up_stops_and_goes_on_when_submitted_again(submit, f
         time.sleep(0.02)
     job.send_signal(signal.SIGTERM)
     said, _ = job.communicate(timeout=300)
-    assert job.returncode == 2, said
+    assert job.returncode == 128 + signal.SIGTERM, said
     stopped = [int(step) for step in re.findall(r"stopped by signal 15 after step (\d+)", said)]
     assert len(stopped) == 2 and stopped[0] == stopped[1], said
     assert Checkpoints(workdir / "checkpoints").latest_step() == stopped[0]

@@ -75,7 +75,7 @@ def test_sigterm_saves_and_says_so_and_a_rerun_finishes(finished, run, stop_at, 
     stop_at(6)
     with pytest.raises(SystemExit) as stopped:
         run(workdir)
-    assert stopped.value.code == 2
+    assert stopped.value.code == 128 + signal.SIGTERM
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == "vjax: stopped by signal 15 after step 7; the same command goes on after step 7"
     assert Checkpoints(workdir / "checkpoints").latest_step() == 7

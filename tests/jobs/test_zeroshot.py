@@ -1,6 +1,7 @@
 """Zero-shot classification beside transformers: the same images, texts and logits."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -126,10 +127,11 @@ def test_images_without_classes(checkpoint, photos, tmp_path):
 @pytest.mark.parametrize(
     ("flag", "said"),
     [
-        ("--config.model.path=nowhere", "hf download openai/clip-vit-base-patch32"),
+        ("--config.model.path=nowhere", "hf download google/siglip2-base-patch16-224"),
         ("--config.zeroshot.images=nowhere", "there is no folder nowhere"),
         ("--config.zeroshot.templates=('a photo',)", "'a photo' has no {}"),
         ("--config.zeroshot.classes=('cat',)", "1 names for 2 folders"),
+        ("--config.zeroshot.classes=cat,dog", "1 names for 2 folders"),
     ],
 )
 def test_what_is_wrong_is_said(flag, said, checkpoint, photos, tmp_path, capsys):
@@ -137,3 +139,27 @@ def test_what_is_wrong_is_said(flag, said, checkpoint, photos, tmp_path, capsys)
     with pytest.raises(SystemExit):
         call(folder, photos, tmp_path / "run", flag)
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("checkpoint", ["clip"], indirect=True)
+def test_one_class_is_none(checkpoint, photos, tmp_path, capsys):
+    folder, *_ = checkpoint
+    with pytest.raises(SystemExit):
+        call(folder, photos / "cat", tmp_path / "run", "--config.zeroshot.classes=cat,dog")
+    assert "['cat,dog'] is one class" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("checkpoint", ["clip"], indirect=True)
+def test_an_image_that_is_cut_short(checkpoint, photos, tmp_path, capsys):
+    folder, *_ = checkpoint
+    images = shutil.copytree(photos, tmp_path / "photos")
+    bad = sorted(images.rglob("*.png"))[1]
+    bad.write_bytes(bad.read_bytes()[:60])
+    with pytest.raises(SystemExit):
+        call(folder, images, tmp_path / "run")
+    said = capsys.readouterr().err
+    assert f"{bad}: no whole image" in said and "on_bad_clip=skip" in said
+    got = call(folder, images, tmp_path / "run", "--config.data.on_bad_clip=skip")
+    assert f"left out: {bad}" in capsys.readouterr().out
+    names = [str(file.relative_to(images)) for file in sorted(images.rglob("*.png"))]
+    assert [line["image"] for line in got] == [name for name in names if name not in str(bad)]

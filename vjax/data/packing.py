@@ -81,7 +81,8 @@ def choose_buckets(
     Tried are rows of `length`, and beside them of a half and a quarter, each batch with as many
     tokens and pictures as any other. Short rows save attention, which grows with a row's length,
     and are harder to fill; a table that is less full than `FULL` is taken where none is fuller. A
-    row has room for as few pictures as leave its tokens filled.
+    row has room for as few pictures as leave its tokens filled, and for one at least: a tower is
+    shown something even where no sample has any.
 
     Args:
         sizes: int [n, 2], tokens and pictures of samples like those to come.
@@ -114,7 +115,8 @@ def _table(sizes: np.ndarray, rows: int, length: int, parts: list[int]) -> tuple
         wide = pictures * parts[0]  # so that every part of it is whole
         return tuple(Bucket(rows * part, length // part, wide // part) for part in parts)
 
-    least, most = -(-int(sizes[:, 1].max()) // parts[0]), int(sizes[:, 1].sum())
+    least = max(1, -(-int(sizes[:, 1].max()) // parts[0]))
+    most = max(1, int(sizes[:, 1].sum()))
     enough = NEAR_FULL * fill(sizes, table(most))
     while least < most:
         half = (least + most) // 2

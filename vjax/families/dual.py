@@ -11,7 +11,7 @@ import types
 from vjax.families.fields import check_known
 from vjax.families.spec import Placeholder, TowerSpec
 from vjax.families.text import linear, no_weights, same_name
-from vjax.families.vision import tower_config, tower_spec, tower_weights
+from vjax.families.vision import filled, tower_config, tower_spec, tower_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,16 +63,12 @@ TEXT = types.MappingProxyType(
         "pad_token_id": 1,
     }
 )  # fmt: skip
-BASE = {
-    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-}  # fmt: skip
-# model_type -> class, and the configs that it has where its file says nothing
+# model_type -> class, its image tower, and the texts' config where its file says nothing
 KINDS = types.MappingProxyType(
     {
         "clip": (
             "CLIPModel",
-            {"model_type": "clip_vision_model", "image_size": 224, "patch_size": 32, **BASE},
+            "clip_vision_model",
             {
                 **TEXT, "model_type": "clip_text_model", "vocab_size": 49408, "hidden_size": 512,
                 "intermediate_size": 2048, "num_attention_heads": 8, "layer_norm_eps": 1e-5,
@@ -81,12 +77,12 @@ KINDS = types.MappingProxyType(
         ),
         "siglip": (
             "SiglipModel",
-            {"model_type": "siglip_vision_model", "image_size": 224, "patch_size": 16, **BASE},
+            "siglip_vision_model",
             {**TEXT, "model_type": "siglip_text_model"},
         ),
         "siglip2": (
             "Siglip2Model",
-            {"model_type": "siglip2_vision_model", "num_patches": 256, "patch_size": 16, **BASE},
+            "siglip2_vision_model",
             {**TEXT, "model_type": "siglip2_text_model"},
         ),
     }
@@ -95,7 +91,9 @@ TOP = (
     "vision_config", "text_config", "vision_config_dict", "text_config_dict", "projection_dim",
     "logit_scale_init_value", "initializer_factor",
 )  # fmt: skip
-FIELDS = (*TEXT, "projection_dim", "projection_size", "initializer_factor")
+FIELDS = (
+    *TEXT, "projection_dim", "projection_size", "initializer_factor", "tie_word_embeddings",
+)  # fmt: skip
 
 
 def spec(config: dict) -> DualSpec:
@@ -105,7 +103,8 @@ def spec(config: dict) -> DualSpec:
       ValueError: a setting that is not read, with its name.
     """
     family = config["model_type"]
-    _, *absent = KINDS[family]
+    _, tower, words = KINDS[family]
+    absent = filled({"model_type": tower}), words
     check_known(config, TOP)
     vision, text = (
         # older files hold the settings of a tower twice; these count then
@@ -122,19 +121,19 @@ def spec(config: dict) -> DualSpec:
     if not vision.get("vision_use_head", True):
         raise ValueError("config.json: vision_config.vision_use_head is False: there is no head")
     sigmoid = family != "clip"
-    tower = tower_spec(vision, post_norm=True, keep_class=not sigmoid)
+    images = tower_spec(vision, post_norm=True, keep_class=not sigmoid)
     embed = config.get("projection_dim", 512)
     if sigmoid:
         embed = text.get("projection_size") or text["hidden_size"]
-        if embed != tower.width:
+        if embed != images.width:
             raise ValueError(
                 f"config.json: texts come to {embed} numbers (text_config.projection_size), images "
-                f"to {tower.width} (vision_config.hidden_size)"
+                f"to {images.width} (vision_config.hidden_size)"
             )
     end, pad = text["eos_token_id"], text["pad_token_id"]
     return DualSpec(
         family=family,
-        vision=tower,
+        vision=images,
         text=TextTowerSpec(
             width=text["hidden_size"],
             layers=text["num_hidden_layers"],

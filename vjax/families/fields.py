@@ -19,6 +19,7 @@ HARMLESS = frozenset(
     no_repeat_ngram_size encoder_no_repeat_ngram_size num_return_sequences remove_invalid_values
     exponential_decay_length_penalty suppress_tokens begin_suppress_tokens bad_words_ids
     forced_bos_token_id forced_eos_token_id is_llama_config transformers.js_config
+    unsloth_fixed unsloth_version
     """.split()
 )
 
@@ -60,7 +61,10 @@ def check_known(config: Mapping, known: Iterable[str], where: str = ""):
             )
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"config.json: {where}{name}={value!r} is a field that is not known{hint}")
+        raise ValueError(
+            f"config.json: {where}{name}={value!r} is a field that is not known{hint}; where it "
+            "changes nothing that the model computes, delete it from the file"
+        )
 
 
 def check_values(config: Mapping, required: Iterable[tuple[str, str, object, object]], family: str):

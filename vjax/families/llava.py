@@ -18,7 +18,7 @@ from vjax.families.text import (
     end_and_pad,
     linear,
 )
-from vjax.families.vision import tower_config, tower_spec, tower_weights
+from vjax.families.vision import filled, tower_config, tower_spec, tower_weights
 
 TOP = (
     "vision_config", "text_config", "image_token_index", "image_token_id", "image_seq_length",
@@ -62,7 +62,7 @@ def read(
         ("", "multimodal_projector_bias", True, True),
     )
     check_values(config, required, family)
-    vision, text = config["vision_config"], config["text_config"]
+    vision, text = filled(config["vision_config"]), config["text_config"]
     check_known(config, (*TOP, *fields))
     tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
     select_layer = selected_layer(config, layer, vision["num_hidden_layers"])

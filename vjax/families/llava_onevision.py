@@ -22,7 +22,10 @@ __all__ = [
     "weight_map",
 ]
 
-RELEASES = {"llava_onevision_7b": Release("llava-hf/llava-onevision-qwen2-7b-ov-hf")}
+RELEASES = {
+    f"llava_onevision_{name}": Release(f"llava-hf/llava-onevision-qwen2-{size}-ov-hf")
+    for name, size in (("0_5b", "0.5b"), ("7b", "7b"), ("72b", "72b"))
+}
 POOL = 2  # frames keep a quarter of their tokens
 ASPECT = "anyres_max_"
 FIELDS = (

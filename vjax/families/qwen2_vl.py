@@ -29,6 +29,7 @@ from vjax.families.vision import CLIP_MEAN, CLIP_STD
 RELEASES = {
     "qwen2_vl_2b": Release("Qwen/Qwen2-VL-2B-Instruct"),
     "qwen2_vl_7b": Release("Qwen/Qwen2-VL-7B-Instruct"),
+    "qwen2_vl_72b": Release("Qwen/Qwen2-VL-72B-Instruct"),
 }
 QWEN2 = {"model_type": "qwen2", "rope_theta": 1e6, "rms_norm_eps": 1e-5}
 IMAGE_SIZE = 224  # of square frames where nothing else is asked for; any multiple of 28 will do

@@ -48,12 +48,28 @@ RELEASES: dict[str, Release] = {
 }
 
 
+# model_type of the authors' own code -> families that read these models in transformers' layout
+OWN: dict[str, tuple[types.ModuleType, ...]] = {
+    "internvl_chat": (internvl,),
+    "llava_qwen": (llava_onevision,),
+    "llava_llama": (llava_next_video, video_llava),
+    "llava_mistral": (llava_next_video,),
+    "videollama3_qwen2": (video_llama_3,),
+}
+
+
 def family_of(model_type: str) -> types.ModuleType:
     """The family module for a config.json `model_type`.
 
     Raises:
       ValueError: an unknown `model_type`, with the list of known ones.
     """
+    if model_type in OWN:
+        read = [release.hub for family in OWN[model_type] for release in family.RELEASES.values()]
+        raise ValueError(
+            f"config.json: model_type {model_type!r} is the layout of the authors' own code; take "
+            f"the same model in transformers' layout, of {', '.join(read)}"
+        )
     if model_type not in FAMILIES:
         raise ValueError(
             f"config.json: model_type {model_type!r} is not known; "

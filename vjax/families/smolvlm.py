@@ -14,7 +14,7 @@ from vjax.families.text import (
     no_weights,
     same_name,
 )
-from vjax.families.vision import tower_config, tower_spec, tower_weights
+from vjax.families.vision import filled, tower_config, tower_spec, tower_weights
 
 RELEASES = {
     "smolvlm2_256m": Release("HuggingFaceTB/SmolVLM2-256M-Video-Instruct", 512),
@@ -26,16 +26,13 @@ TOP = (
     "vocab_size",
 )  # fmt: skip
 # released files leave out what is the class's default
-VISION = {
-    "model_type": "smolvlm_vision", "hidden_size": 1152, "intermediate_size": 3072,
-    "num_hidden_layers": 12, "num_attention_heads": 16, "image_size": 224, "patch_size": 32,
-}  # fmt: skip
-TEXT = {
-    "model_type": "llama", "num_attention_heads": 32, "eos_token_id": 2,
-}  # fmt: skip
+ABSENT = {
+    "vision_config": filled({"model_type": "smolvlm_vision"}),
+    "text_config": {"model_type": "llama", "num_attention_heads": 32, "eos_token_id": 2},
+}
 # and hold what only the code read that they were trained with
 UNREAD = {
-    "vision_config": ("max_image_size", "size", "use_base_siglip", "tie_word_embeddings"),
+    "vision_config": ("max_image_size", "size", "use_base_siglip"),
     "text_config": (
         "perceiver_config", "pixel_shuffle_factor", "qk_layer_norms", "use_resampler",
         "neftune_noise_alpha", "rope_interleaved",
@@ -48,8 +45,8 @@ def spec(config: dict) -> ModelSpec:
     """Reads a SmolVLMConfig; raises as `vjax.families.llava.spec`."""
     check_known(config, TOP)
     vision, text = (
-        absent | {k: v for k, v in config[part].items() if k not in UNREAD[part]}
-        for part, absent in (("vision_config", VISION), ("text_config", TEXT))
+        ABSENT[part] | {k: v for k, v in config[part].items() if k not in UNREAD[part]}
+        for part in ("vision_config", "text_config")
     )
     merge = config.get("scale_factor", 2)
     side = vision["image_size"] // vision["patch_size"]

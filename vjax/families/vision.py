@@ -34,11 +34,30 @@ KINDS: Mapping[str, Mapping] = types.MappingProxyType(
         ),
     }
 )  # fmt: skip
+BASE = {
+    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+}  # fmt: skip
+# what transformers' classes take where a config says nothing, as some releases' do
+ABSENT: Mapping[str, Mapping] = types.MappingProxyType(
+    {
+        "clip_vision_model": BASE | {"image_size": 224, "patch_size": 32},
+        "siglip_vision_model": BASE | {"image_size": 224, "patch_size": 16},
+        "siglip2_vision_model": BASE | {"num_patches": 256, "patch_size": 16},
+        "smolvlm_vision": BASE
+        | {"hidden_size": 1152, "num_attention_heads": 16, "image_size": 224, "patch_size": 32},
+    }
+)
 FIELDS = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "image_size",
     "patch_size", "num_channels", "hidden_act", "layer_norm_eps", "vision_use_head",
-    "projection_dim", "vocab_size", "initializer_factor", "num_patches",
+    "projection_dim", "vocab_size", "initializer_factor", "num_patches", "tie_word_embeddings",
 )  # fmt: skip
+
+
+def filled(config: Mapping) -> dict:
+    """A tower's config with the sizes that it leaves to its class."""
+    return dict(ABSENT.get(config.get("model_type"), {})) | dict(config)
 
 
 def tower_spec(config: Mapping, *, where: str = "vision_config.", **more) -> TowerSpec:
@@ -51,10 +70,9 @@ def tower_spec(config: Mapping, *, where: str = "vision_config.", **more) -> Tow
         merge, table_side.
 
     Raises:
-      KeyError: a size that is missing.
       ValueError: a setting that is not read, with its name.
     """
-    name = config.get("model_type")
+    config, name = filled(config), config.get("model_type")
     if name not in KINDS:
         raise ValueError(
             f"config.json: {where}model_type is {name!r}; towers that are read: {', '.join(KINDS)}"

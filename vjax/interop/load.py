@@ -25,6 +25,7 @@ from vjax.models.video_llm import VideoLLM
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+POINTER = b"version https://git-lfs"
 DTYPES = ("F32", "F16", "BF16", "F64")
 
 
@@ -207,7 +208,9 @@ def _files(folder: Path) -> Mapping[Path, list[str] | None]:
             f"{folder}: {pickles[0]} is a pickle, which runs whatever code is in it; save the "
             "model as safetensors (transformers' save_pretrained does)"
         )
-    raise UserError(f"{folder}: neither {WEIGHTS} nor {INDEX} is there")
+    shards = sorted(path.name for path in folder.glob("*.safetensors"))
+    there = f"; {', '.join(shards)} need it to say what is in them: fetch it" if shards else ""
+    raise UserError(f"{folder}: neither {WEIGHTS} nor {INDEX} is there{there}")
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict:
@@ -225,4 +228,9 @@ def _open(file: Path):
     try:
         return safe_open(file, framework="np")
     except (SafetensorError, OSError) as error:
+        with open(file, "rb") as opened:
+            if opened.read(len(POINTER)) == POINTER:
+                raise UserError(
+                    f"{file}: a pointer of git-lfs and not the file; git lfs pull fetches it"
+                ) from None
         raise UserError(f"{file}: not a whole safetensors file ({error}); copy it again") from None

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from vjax import distributed
 from vjax.checkpoints import Checkpoints
 from vjax.config import Config, to_dict
-from vjax.console import UserError, progress, say
+from vjax.console import Interrupted, UserError, progress, say
 from vjax.data import device
 from vjax.data.gauge import Gauge, Timed
 from vjax.data.order import Zigzag
@@ -234,7 +234,8 @@ def fit(
                 )
         except loop.Stopped as stopped:
             at = checkpoints.latest_step() or 0
-            raise UserError(f"{stopped}; the same command goes on after step {at}") from stopped
+            message = f"{stopped}; the same command goes on after step {at}"
+            raise Interrupted(message, stopped.signal) from stopped
         finally:
             metrics.close()
             if features:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from vjax.attention import absent
 from vjax.checkpoints import Checkpoints, CheckpointSet
 from vjax.config import Config, cache_root
-from vjax.console import UserError, table
+from vjax.console import UserError, say, table
 from vjax.families import read_spec
 from vjax.families.ladder import slowed
 from vjax.families.spec import VIDEO_SPEC, ModelSpec, RopeScaling, VideoSpec
@@ -127,6 +127,14 @@ def load(config: Config) -> Loaded:
         spec, dtype = slowed_spec(known.folder, config), jnp.dtype(frozen)
         model = load_weights(known.folder, spec, dtype=dtype, mesh=several)
         model = resize_positions(model, known.video.image_size)
+        own, side = spec.vision, known.video.image_size
+        if own.position == "table" and own.image_size != side:
+            say(
+                f"frames are {side} pixels, the tower of {known.folder} is made for "
+                f"{own.image_size}: its position table is interpolated. A merged export is a model "
+                f"for {side}, an adapter alone goes with no other; "
+                f"--config.model.image_size={own.image_size} keeps the tower's own"
+            )
     prepare(config, model)
     graphdef, trainable, frozen = parts_of(config, model)
     if several is not None:
@@ -215,8 +223,9 @@ def _video_spec(folder: Path, config: Config, spec: ModelSpec) -> VideoSpec:
     block = spec.vision.patch_size * spec.projector.merge
     if video.image_size % block and video.image_size != spec.vision.image_size:
         raise ValueError(
-            f"frames of {video.image_size} pixels are no whole number of blocks of {block}: "
-            "set model.image_size"
+            f"frames of {video.image_size} pixels are no whole number of blocks of {block}: set "
+            f"model.image_size={video.image_size // block * block}, or another multiple, and "
+            "data.store_size to no less"
         )
     return video
 

@@ -72,7 +72,7 @@ def plan(config: Config, machine: Machine) -> tuple[StepPlan, dict[str, tuple[in
     except ValueError as error:
         raise UserError(f"plan.topology: {error}") from error
     spec = _spec(config)
-    with programs_for(machine.chip.platform):
+    with programs_for(mesh.devices.flat[0].platform):
         graphdef, trainable, frozen = abstract(config, spec)
         tx, _ = make_optimizer(config, trainable)
         with jax.set_mesh(mesh):

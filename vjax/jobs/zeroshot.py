@@ -26,7 +26,8 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     """Writes workdir/zeroshot.jsonl, a line an image, and zeroshot.json, and prints shares right.
 
     Raises:
-      UserError: no checkpoint of two towers, or no images.
+      UserError: no checkpoint of two towers, no images, or, unless data.on_bad_clip is `skip`,
+        one that cannot be read.
     """
     options, folder = config.zeroshot, Path(config.model.path)
     model, pixels, texts = _open(folder, config)
@@ -40,6 +41,11 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
         raise UserError(
             f"zeroshot.classes: {len(classes)} names for {found.labels.max() + 1} classes"
         )
+    if len(classes) < 2:
+        raise UserError(
+            f"zeroshot.classes: {list(classes)} is one class; write them as "
+            "--config.zeroshot.classes=\"('cat','dog')\""
+        )
     if bad := [text for text in options.templates if "{}" not in text]:
         raise UserError(f"zeroshot.templates: {bad[0]!r} has no {{}} for the class")
     dtype = jnp.dtype(config.model.dtype)
@@ -47,21 +53,38 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     count = min(options.most, len(found.names)) or len(found.names)
     # as many from everywhere: images of a folder lie class by class
     chosen = np.linspace(0, len(found.names), count, endpoint=False).astype(int)
-    logits = []
+    logits: list[np.ndarray] = []
+    lost: dict[int, str] = {}
+
+    def read(n: int) -> np.ndarray | None:
+        try:
+            return found.read(n)
+        except UserError as error:
+            if config.data.on_bad_clip != "skip":
+                skip = "--config.data.on_bad_clip=skip leaves such images out"
+                raise UserError(f"{error}\n{skip}") from error
+            lost[n] = str(error)
+            return None
+
     with progress(total=count, desc="zero-shot", unit="image") as bar:
         for first in range(0, count, options.batch_size):
             part = chosen[first : first + options.batch_size]
-            images = [found.read(int(n)) for n in part]
-            images += images[-1:] * (options.batch_size - len(part))
-            logits.append(np.asarray(fit(model, pixels(images), vectors, dtype))[: len(part)])
+            images = [image for n in part if (image := read(int(n))) is not None]
+            if images:
+                filled = images + images[-1:] * (options.batch_size - len(images))
+                logits.append(np.asarray(fit(model, pixels(filled), vectors, dtype))[: len(images)])
             bar.update(len(part))
-    logits = np.concatenate(logits)
-    _tell(config, workdir, found, classes, chosen, logits)
+    for why in lost.values():
+        say(f"left out: {why}")
+    if not logits:
+        raise UserError(f"zeroshot.images: none of {count} images can be read")
+    chosen = chosen[[int(n) not in lost for n in chosen]]
+    _tell(config, workdir, found, classes, chosen, np.concatenate(logits))
 
 
 def _open(folder: Path, config: Config) -> tuple[DualEncoder, DualPixels, Texts]:
     if not folder.is_dir():
-        hub = config.model.hub or "openai/clip-vit-base-patch32"
+        hub = config.model.hub or "google/siglip2-base-patch16-224"
         raise UserError(
             f"model.path: there is no folder {folder}. A checkpoint is a folder with config.json, "
             "preprocessor_config.json, tokenizer.json and model.safetensors of CLIP, SigLIP or "

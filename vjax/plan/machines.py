@@ -1,16 +1,17 @@
 """Machines that a step can be compiled for without one of them at hand."""
 
+import contextlib
 import dataclasses
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import jax
 import numpy as np
 from jax.experimental import topologies
 
 GIB = 1 << 30
+COUNT = "xla_force_host_platform_device_count"
 # libtpu asks the network what machine this is unless told; a plan is for another one anyway
 ALONE = {
     "TPU_SKIP_MDS_QUERY": "1",
@@ -82,10 +83,11 @@ class Machine:
     def devices(self) -> list:
         """Devices to compile for.
 
-        TPUs by libtpu's compiler; others by as many devices of this process.
+        TPUs by libtpu's compiler; others by as many devices of this process: its own, or the CPU
+        in as many parts.
 
         Raises:
-          ValueError: libtpu is missing, or this process has fewer devices.
+          ValueError: libtpu is missing, or this process has fewer devices and cannot have more.
         """
         if self.chip.platform == "tpu":
             with _environment(ALONE):
@@ -99,13 +101,18 @@ class Machine:
                         "pip install libtpu"
                     ) from error
             return list(described.devices)
-        if jax.device_count() < self.count:
+        with contextlib.suppress(RuntimeError):  # too late: devices were looked at
+            if COUNT not in os.environ.get("XLA_FLAGS", ""):
+                jax.config.update("jax_num_cpu_devices", self.count)
+        here = jax.devices()
+        if len(here) < self.count:
+            here = jax.devices("cpu")
+        if len(here) < self.count:
             raise ValueError(
                 f"{self.name}: a plan for {self.count} devices that no compiler stands in for is "
-                f"made on as many; here are {jax.device_count()}. On CPU: "
-                f"XLA_FLAGS=--xla_force_host_platform_device_count={self.count}"
+                f"made on as many; here are {len(here)}: XLA_FLAGS=--{COUNT}={self.count}"
             )
-        return jax.devices()[: self.count]
+        return here[: self.count]
 
 
 # cards of the same name with other sockets are slower
@@ -118,7 +125,7 @@ def chip_of(device_kind: str) -> Chip | None:
     return CHIPS.get(KINDS.get(device_kind, ""))
 
 
-@contextmanager
+@contextlib.contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
     """Variables that are set inside, where they are not set already."""
     new = {name: value for name, value in values.items() if name not in os.environ}

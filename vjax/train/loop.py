@@ -24,7 +24,15 @@ class Gauge(Protocol):
 
 
 class Stopped(Exception):
-    """SIGTERM or SIGINT came; the step under way was finished and saved."""
+    """SIGTERM or SIGINT came; the step under way was finished and saved.
+
+    Attributes:
+      signal: its number.
+    """
+
+    def __init__(self, message: str, signal: int):
+        super().__init__(message)
+        self.signal = signal
 
 
 def fit(
@@ -111,5 +119,5 @@ def fit(
             if stopping:
                 break
         if asked.signal:
-            raise Stopped(f"stopped by signal {asked.signal} after step {done}")
+            raise Stopped(f"stopped by signal {asked.signal} after step {done}", asked.signal)
     return state
