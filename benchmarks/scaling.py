@@ -281,6 +281,10 @@ LIMITS = """
 - **The index** is opened whole, but for its lists, by every process that reads videos.
 - **A mesh of 1,024 chips** cannot split widths of 1,536 and 1,280 over all of them: parameters lie
   over 128 (`mesh.fsdp`), eight times (`mesh.data`).
+- **Temporaries grow with chips** (the table above: the same row a chip). Tokens find their pictures
+  in one bank of the whole batch, which nothing keeps apart: 1,024 rows of 64 frames are a bank of
+  12.9 GB (counted), and copies of it on every chip would account for what is compiled for
+  v5p:8x8x16. Where and why it is copied was not looked into.
 - **A shared folder** has to serve all hosts; nothing here measures one.
 """
 
@@ -290,8 +294,9 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--record", type=Path, default=Path("runs/plan.jsonl"))
+    parser.add_argument("--made", action="store_true", help="a page of what is in the record")
     args = parser.parse_args()
-    rows = plan.rows(recipes(), args.record, args.only)
+    rows = plan.rows(recipes(), args.record, args.only, made=args.made)
     today = datetime.datetime.now(datetime.UTC).date()
     text = HEAD.format(date=today) + steps(rows) + demand(rows) + corpus(rows)
     print(text)

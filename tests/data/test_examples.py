@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.data import made_up, mixed
+from tests.prompts import test_media
 from vjax.data.examples import TooLong
 from vjax.data.footage import StoredFootage
 from vjax.data.packing import LEFT_OUT
@@ -93,6 +94,24 @@ def test_fewer_frames_where_the_row_is_short(make):
     assert short.tokens == whole.tokens - 5 * each
     assert make(two, rule=Sampling(frames=8), pictures=7).layout(0).counts == (4, 3)
     assert make(two, rule=Sampling(frames=8), budgets=[3]).layout(0).counts == (3, 3)
+
+
+def spread(examples):
+    """The same for a model whose videos are always as long."""
+    examples.chat = test_media.chat()
+    return examples
+
+
+def test_each_of_two_videos_is_one(make):
+    row = asked("<video><video>Which?", videos=["v0.mp4", "v1.mp4"])
+    examples = spread(make([row], rule=Sampling(frames=5)))
+    assert (examples.encode(0, None).vision >= 0).sum() == 2 * 8 * 5
+
+
+def test_a_video_that_fewer_frames_make_no_shorter(make):
+    examples = spread(make([asked("<video>Tell me.", videos=["v0.mp4"])], length=30))
+    with pytest.raises(TooLong, match="53 tokens and 4 pictures at least, a row holds 30"):
+        examples.layout(0)
 
 
 def test_what_fits_no_row_is_an_error_or_left_out(make):

@@ -123,7 +123,7 @@ def test_rows_of_texts_images_and_videos(released, home, tmp_path):
     mixed.write_files(tmp_path)
     mixed.write_rows(tmp_path, mixed.rows(24))
     rows = flags_of(tmp_path, "--config.data.row_tokens=1024", "--config.eval.items_rows=2")
-    few = ("--config.train.steps=3", "--config.sampling.frames=3")
+    few = ("--config.train.steps=3", "--config.sampling.frames=5")
     workdir = tmp_path / "run"
     call(f"--config=experiments/sf2t.py:{preset}", f"--config.model.path={folder}",
          f"--workdir={workdir}", *SMALL, *rows, *few)  # fmt: skip

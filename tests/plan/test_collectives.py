@@ -85,3 +85,18 @@ def test_a_hop_and_a_gather():
 
 def test_axes_are_those_of_every_mesh():
     assert tuple(make_mesh().shape) == MESH_AXES
+
+
+def test_attributes_over_several_lines_end_no_computation():
+    """As kernels have in programs for TPUs."""
+    mesh = make_mesh(fsdp=8)
+    text = """
+ENTRY %main (x: f32[8]) -> f32[8] {
+  %x = f32[8]{0} parameter(0)
+  %kernel = f32[8]{0} custom-call(%x), frontend_attributes={kernel_metadata={
+"metadata":"{}"
+}}, metadata={op_name="splash"}
+  ROOT %sum = f32[8]{0} all-reduce(%kernel), replica_groups={{0,1,2,3,4,5,6,7}}, to_apply=%add
+}
+"""
+    assert traffic(text, mesh.shape) == [Traffic("all-reduce", "fsdp", 1, 2 * 8 * 4 * 7 / 8)]

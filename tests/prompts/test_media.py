@@ -59,27 +59,40 @@ def test_sets_of_three_to_five_frames_are_one_length():
     assert lengths == {40}
 
 
-def test_a_batch_of_them_passes_the_checks():
-    """Pictures are not shown whole and once there; everything else holds."""
-    parts = (("frame", 0), ("frame", 1), ("text", "Which one is this?"), ("image", 2))
-    frames = tuple(np.full((16, 16, 3), 50 * n + 50, np.uint8) for n in range(3))
+def chat():
     base = made_up.chat()
     spec = dataclasses.replace(made_up.SPEC, vision=TOWER, still_vision=TOWER, video_frames=8)
     kinds = {
         "frame": Placeholder({"type": "text", "text": "<image>"}, spec.image_token_id),
         "image": Placeholder({"type": "image"}, spec.image_token_id),
     }
-    media = dataclasses.replace(MEDIA, kinds=kinds)
-    chat = Chat(base.tokenizer, base.source, spec, media)
+    return Chat(base.tokenizer, base.source, spec, dataclasses.replace(MEDIA, kinds=kinds))
+
+
+def test_neighbouring_frames_of_two_videos_are_two():
+    frames = (np.zeros((16, 16, 3), np.uint8),) * 10
+    parts = (*(("frame", n) for n in range(10)), ("text", "Which?"))
+    asked = Prompt(parts, frames, "Yes", videos=(0,) * 5 + (1,) * 5)
+    got = chat().encode(asked)
+    assert (got.vision >= 0).sum() == 2 * 8 * 5
+    assert chat().length(asked) == len(got.tokens)
+    with pytest.raises(ValueError, match="a video of 10 frames"):
+        chat().encode(dataclasses.replace(asked, videos=()))
+
+
+def test_a_batch_of_them_passes_the_checks():
+    """Pictures are not shown whole and once there; everything else holds."""
+    parts = (("frame", 0), ("frame", 1), ("text", "Which one is this?"), ("image", 2))
+    frames = tuple(np.full((16, 16, 3), 50 * n + 50, np.uint8) for n in range(3))
     asked = Prompt(parts, frames, "Yes")
-    got = chat.encode(asked)
-    assert chat.length(asked) == len(got.tokens)
+    got = chat().encode(asked)
+    assert chat().length(asked) == len(got.tokens)
     batch = collate([[got]], Shape(1, len(got.tokens) + 3, 4, 16, 9), pad_token_id=0)
     index = batch["vision_index"][batch["vision_index"] >= 0]
     assert (index // 9).tolist() == [0] * 20 + [1] * 20 + [2] * 4
-    found = violations(batch, patches=9, placeholders=chat.placeholders, whole=False)
+    found = violations(batch, patches=9, placeholders=chat().placeholders, whole=False)
     assert not {name: lines for name, lines in found.items() if lines}
-    assert any(violations(batch, patches=9, placeholders=chat.placeholders).values())
+    assert any(violations(batch, patches=9, placeholders=chat().placeholders).values())
 
 
 def test_other_families_show_as_many_units_as_frames():

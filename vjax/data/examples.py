@@ -230,7 +230,9 @@ class Examples:
         extra = sum(counts) - sum(fewest)
         if extra:
             each = (tokens - base) / extra
-            room = min(int((self.length - base) / each), most - sum(fewest))
+            room = most - sum(fewest)
+            if each:  # else a video is as long with fewer frames
+                room = min(room, int((self.length - base) / each))
             share = max(0, min(room, extra)) / extra
             # rounded down, the first videos get what is left over
             more = [int((a - b) * share) for a, b in zip(counts, fewest, strict=True)]
@@ -267,8 +269,8 @@ def prompts(turns, pictures: Sequence[Sequence[np.ndarray]]) -> list[Prompt]:
     """
     left, made = iter(pictures), []
     for turn in turns:
-        parts, images = [], []
-        for part in turn.asked:
+        parts, images, videos = [], [], []
+        for number, part in enumerate(turn.asked):
             if isinstance(part, str):
                 parts.append(("text", part))
                 continue
@@ -276,5 +278,6 @@ def prompts(turns, pictures: Sequence[Sequence[np.ndarray]]) -> list[Prompt]:
             for image in next(left):
                 parts.append((kind, len(images)))
                 images.append(image)
-        made.append(Prompt(tuple(parts), tuple(images), turn.answer))
+                videos.append(number)
+        made.append(Prompt(tuple(parts), tuple(images), turn.answer, videos=tuple(videos)))
     return made

@@ -12,7 +12,7 @@ import numpy as np
 from vjax.data.examples import Examples
 from vjax.data.packing import LEFT_OUT
 
-VERSION = 1  # of the rules by which `Examples` finds sizes
+VERSION = 2  # of the rules by which `Examples` finds sizes
 UNKNOWN = 0  # tokens of a sample that was not asked for yet: what a new file is full of
 
 

@@ -73,7 +73,7 @@ def _computations(text: str):
             name = head[2]
             bodies[name] = []
             entry = name if head[1] else entry
-        elif line.startswith("}"):
+        elif line.rstrip() == "}":  # attributes of kernels go over several lines
             name = ""
         elif name:
             bodies[name].append(line)

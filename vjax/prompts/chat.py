@@ -410,7 +410,8 @@ def _shown(turns: Prompt | Sequence[Prompt]) -> tuple[list[Prompt], list[Picture
     for turn in turns:
         durations = iter(turn.durations)
         for kind, value in (("text", ""), *turn.parts):
-            run, before = run + (kind != before), kind
+            of = (kind, turn.videos[value] if kind == "frame" and turn.videos else None)
+            run, before = run + (of != before), of
             if kind != "text":
                 # the value of a `video` is a tuple of positions
                 at = value if kind == "video" else (value,)

@@ -26,7 +26,7 @@ class Picture(NamedTuple):
       frames: uint8 [H, W, 3] each.
       times: seconds of each; () where nobody says.
       duration: seconds of the video that they are from; None where nobody says.
-      run: which run of neighbours of its kind, nothing between them, it belongs to.
+      run: which run of neighbours of its kind and video, nothing between them, it belongs to.
     """
 
     kind: str

@@ -22,6 +22,8 @@ class Prompt:
         options: texts of a multiple-choice question, in the order of its letters.
         times: seconds of each image in its video; () where nobody says.
         durations: seconds of each `video`; () where nobody says.
+        videos: number of the video that each image is of, so that neighbouring frames of two are
+            not one; () where they are of one.
     """
 
     parts: tuple[tuple[str, int | str | tuple[int, ...]], ...]
@@ -31,3 +33,4 @@ class Prompt:
     options: tuple[str, ...] = ()
     times: tuple[float, ...] = ()
     durations: tuple[float, ...] = ()
+    videos: tuple[int, ...] = ()
