@@ -32,12 +32,13 @@ def test_chunks_change_nothing(read, chunk):
     reading.agree(reading.answers(model, batch, chunk=chunk), want)
 
 
-def long(spec, length, chunk):
-    """The compiled reading of one long prompt, and its cache's bytes."""
-    model = tiny.model(spec)
-    graphdef, state = nnx.split(model)
-    fields = ("tokens", "positions", "segment_ids")
+def long(spec, length, chunk, pictures=0):
+    """Bytes of temporaries of the compiled reading of one long prompt, and of its cache."""
+    graphdef, state = nnx.split(tiny.model(spec))
+    fields = ("tokens", "positions", "segment_ids", "vision_index")
     batch = {name: jax.ShapeDtypeStruct((1, length), "int32") for name in fields}
+    if pictures:
+        batch["images"] = jax.ShapeDtypeStruct((pictures, 16, 16, 3), "uint8")
 
     def run(state, batch):
         return prefill(nnx.merge(graphdef, state), batch, chunk=chunk)
@@ -55,6 +56,13 @@ def test_memory_is_that_of_a_chunk():
     )
     assert chunked < 0.2 * whole
     assert chunked - half < kept  # what grows with the prompt is its cache, at most twice
+
+
+def test_towers_see_as_much_at_a_time():
+    wide = dataclasses.replace(tiny.SPEC.vision, ffn=2048)
+    spec = dataclasses.replace(tiny.SPEC, vision=wide)
+    whole, chunked = (long(spec, 128, chunk, pictures=256)[0] for chunk in (0, 16))
+    assert chunked < 0.2 * whole
 
 
 def test_a_prompt_beyond_the_reach_of_dynamic_positions_is_refused():

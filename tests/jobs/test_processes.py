@@ -133,3 +133,18 @@ def test_needles_are_asked_by_two_processes(launch, run, tmp_path):
         np.testing.assert_allclose(a["scores"], b["scores"], rtol=1e-4)
     answers = (two / "needle" / "answers.jsonl").read_text().splitlines()
     assert len(answers) == len({json.loads(line)["key"] for line in answers}) == 14 + 1
+
+
+@pytest.mark.slow
+def test_features_that_two_processes_keep(launch, tmp_path):
+    """Each computes and writes its own; losses are those of two processes without."""
+    mesh = [f"--config.mesh.{axis}=2" for axis in ("data", "context", "tensor")]
+    flags = ("--config.lora.targets=decoder/layers/mlp/down", "--config.model.tower_batch=3",
+             "--config.train.steps=4", *mesh, *FEW)  # fmt: skip
+    kept = f"--config.model.vision_cache={tmp_path / 'features'}"
+    for name, more in (("without", ()), ("cold", (kept,)), ("warm", (kept,))):
+        code, said = launch(tmp_path / name, *flags, *more)
+        assert code == 0, said
+        assert loss_of(tmp_path / name) == loss_of(tmp_path / "without"), name
+        assert (", of which 0 went through" in said) == (name == "warm"), said
+    assert len(list((tmp_path / "features").glob("*.keys"))) >= 2

@@ -1,5 +1,7 @@
 """The prompt, read once: what scoring and decoding go on from."""
 
+import math
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,8 @@ from jaxtyping import Array, Float, Int
 from vjax.attention import Cache, context_size
 from vjax.data.order import TOKEN_FIELDS, zigzag
 from vjax.models.layers import check_length
-from vjax.models.video_llm import VideoLLM
+from vjax.models.video_llm import VideoLLM, look
+from vjax.sharding import mesh_axes
 
 
 @flax.struct.dataclass
@@ -51,7 +54,8 @@ def prefill(
         rope_positions [B, T, 3] where the model has M-RoPE. Prompts end with a text token.
       dtype: of the computation and of the cache.
       chunk: tokens of a row that are read at once, the others one chunk after another, each into
-        the cache that the next one sees; 0 = all. Vision tokens are made before, for all chunks.
+        the cache that the next one sees; 0 = all. Vision tokens are made before, for all chunks,
+        from as many pictures at a time as have patches for a chunk's tokens.
       room: tokens that will be written behind the prompt.
 
     Raises:
@@ -100,7 +104,10 @@ def _whole(model, batch, is_end, cache, chunk, dtype):
 
 
 def _in_chunks(model, batch, is_end, cache, chunk, dtype):
-    bank = None if model.tower is None else model.see(batch, dtype=dtype)
+    bank = None
+    if model.tower is not None:
+        patches = len(is_end) * chunk
+        bank = model.see(_looked_at(model, batch, patches, dtype), dtype=dtype)
     fields = {name: batch[name] for name in TOKEN_FIELDS if name in batch} | {"is_end": is_end}
     chunks = jax.tree.map(lambda x: rearrange(x, "b (n t) ... -> n b t ...", t=chunk), fields)
 
@@ -121,6 +128,24 @@ def _in_chunks(model, batch, is_end, cache, chunk, dtype):
     last = jnp.zeros((len(is_end), model.spec.text.width), dtype)
     (cache, last, _), _ = jax.lax.scan(step, (cache, last, jnp.int32(0)), chunks)
     return cache, last
+
+
+def _looked_at(model, batch, patches: int, dtype):
+    """The batch with features in place of images, which towers see some at a time."""
+    if "images" not in batch:
+        return batch
+    images, ways = batch["images"], math.prod(mesh_axes().values())
+    few = max(1, patches // model.spec.vision.patches)
+    few += -few % ways
+    V, times = len(images), -(-len(images) // few)
+    images = jnp.pad(images, [(0, few * times - V), *[(0, 0)] * 3])
+    # every n-th picture of all: devices keep those that they have
+    groups = rearrange(images, "(few n) ... -> n few ...", n=times)
+    found = jax.lax.map(
+        lambda some: look(model.tower, model.still_tower, some, dtype=dtype), groups
+    )
+    found = {name: rearrange(x, "n few ... -> (few n) ...")[:V] for name, x in found.items()}
+    return {name: x for name, x in batch.items() if name != "images"} | found
 
 
 def _picked(hidden, which):
