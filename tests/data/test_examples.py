@@ -116,7 +116,7 @@ def test_a_video_that_fewer_frames_make_no_shorter(make):
 
 def test_what_fits_no_row_is_an_error_or_left_out(make):
     long = [asked("<video>" + "Tell me what you see. " * 30, videos=["v0.mp4"]), mixed.rows(1)[0]]
-    with pytest.raises(TooLong, match=r"rows.jsonl:0: \d+ tokens and 1 pictures at least, a row"):
+    with pytest.raises(TooLong, match=r"rows.jsonl:1: \d+ tokens and 1 pictures at least, a row"):
         make(long, length=120).sizes([0, 1])
     told = []
     skipping = make(long, length=120, on_long="skip", on_left_out=lambda *it: told.append(it))
@@ -161,19 +161,19 @@ def test_an_answer_that_fits_no_row_is_named(make):
     row = {
         "messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "a" * 99}]
     }
-    with pytest.raises(TooLong, match="rows.jsonl:0"):
+    with pytest.raises(TooLong, match="rows.jsonl:1"):
         make([row], length=20).layout(0)
 
 
 def test_a_special_token_in_a_text_names_the_row(make):
-    with pytest.raises(BadRow, match=r"rows.jsonl:0: .*special token '<\|end\|>'"):
+    with pytest.raises(BadRow, match=r"rows.jsonl:1: .*special token '<\|end\|>'"):
         make([asked("What is <|end|>?")]).layout(0)
 
 
 def test_a_system_message_where_the_template_has_none(make):
     row = asked("Tell me.")
     row["messages"].insert(0, {"role": "system", "content": "Be brief."})
-    with pytest.raises(BadRow, match="rows.jsonl:0: .*no system message"):
+    with pytest.raises(BadRow, match="rows.jsonl:1: .*no system message"):
         make([row]).layout(0)
 
 
@@ -263,5 +263,5 @@ def test_a_damaged_record_follows_the_policy(make, tmp_path, on_bad):
 
 def test_a_cut_without_a_frame_is_an_error_of_its_row(make):
     examples = make([asked("<video>?", videos=[{"path": "v1.mp4", "start": 7.0}])])
-    with pytest.raises(BadRow, match=r"rows.jsonl:0: .*v1.mp4: no frame from 7.0"):
+    with pytest.raises(BadRow, match=r"rows.jsonl:1: .*v1.mp4: no frame from 7.0"):
         examples.sizes([0])

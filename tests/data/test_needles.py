@@ -140,12 +140,12 @@ def test_images_may_lie_in_a_folder(read, tmp_path):
         ({"options": list("abcdefg")}, "at most 5 have a letter"),
         ({"options": ["red", "b"], "candidates": ["red", "b"]}, "is it multiple choice"),
         ({"anwser": "red"}, "field 'anwser'"),
-        ({"id": "0"}, "id '0' is that of row 0"),
+        ({"id": "0"}, "needles.jsonl:1"),
     ],
 )
 def test_what_is_wrong_with_a_row_is_said(read, tmp_path, change, said):
     (tmp_path / "notes.txt").write_text("no picture")
-    with pytest.raises(BadFile, match=r"needles\.jsonl, row 1: ") as found:
+    with pytest.raises(BadFile, match=r"needles\.jsonl:2: ") as found:
         read([GOOD, GOOD | change])
     assert said in str(found.value)
 

@@ -102,8 +102,21 @@ def test_a_line_that_is_wrong_is_named_when_it_is_read(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"id": 1}\n{"id": \n')
     rows = open_rows(tmp_path / "a.jsonl", tmp_path / "cache")
     assert rows[0] == {"id": 1}
-    with pytest.raises(BadFile, match=r"a\.jsonl, row 1: not JSON"):
+    with pytest.raises(BadFile, match=r"a\.jsonl:2: not JSON \(Expecting value, column 1\)"):
         rows[1]
+
+
+def test_messages_name_the_line_that_an_editor_shows(tmp_path):
+    (tmp_path / "a.jsonl").write_text('\n{"id": 0}\n{"id": 1}\n\n \n{"id": 2}\n\n')
+    rows = open_rows(tmp_path / "a.jsonl", tmp_path / "cache")
+    names = [f"{tmp_path / 'a.jsonl'}:{line}" for line in (2, 3, 6)]
+    assert [rows.where(n) for n in range(3)] == names
+    assert [pickle.loads(pickle.dumps(rows)).where(n) for n in range(3)] == names
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.parquet"])
+def test_files_without_lines_have_their_rows_counted_from_0(opened, name):
+    assert opened(name).where(1).endswith(f"{name}, row 1")
 
 
 def test_no_file(tmp_path):

@@ -47,5 +47,5 @@ def test_a_clip_without_a_label_names_its_row(something_root, tmp_path):
     root = something_root()
     (root / "labels" / "test-answers.csv").unlink()
     records = open_labelled(f"something:{root}/test", cache=tmp_path)
-    with pytest.raises(BadRow, match="ssv2:0: 31: this test clip has no label"):
+    with pytest.raises(BadRow, match="ssv2, row 0: 31: this test clip has no label"):
         Labelled("ssv2", records)[0]

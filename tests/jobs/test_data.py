@@ -71,8 +71,8 @@ def text_of(workdir) -> str:
 @pytest.mark.smoke
 def test_every_segment_is_there_with_its_source_positions_and_pictures(shown, rows):
     text = text_of(shown)
-    for n, row in enumerate(ROWS):
-        name = f"{rows}:{n} ({row['id']})" if "id" in row else f"{rows}:{n} "
+    for line, row in enumerate(ROWS, 1):
+        name = f"{rows}:{line} ({row['id']})" if "id" in row else f"{rows}:{line} "
         assert name in text, name
     page = (shown / "batch.html").read_text()
     assert page.count("<article") == len(ROWS) and page.count("<figure>") == 4 * 3 + 1

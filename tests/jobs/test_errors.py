@@ -7,7 +7,7 @@ import pytest
 
 from vjax.families import causal
 from vjax.families.spec import DecoderSpec, ModelSpec
-from vjax.jobs import _corpus
+from vjax.jobs import _corpus, _model
 
 
 @pytest.fixture
@@ -92,3 +92,14 @@ def test_a_damaged_checkpoint_folder_is_named(failed, checkpoint, tmp_path, file
 @pytest.mark.parametrize("job", ["eval", "export"])
 def test_a_run_without_a_checkpoint_cannot_be_scored_or_exported(failed, job):
     assert "holds no checkpoint yet; train first" in failed(f"--job={job}")
+
+
+def test_missing_clips_are_named_before_weights_are_read(run, tmp_path, capsys, monkeypatch):
+    def load(config):
+        raise AssertionError("weights were read before the mistake was found")
+
+    monkeypatch.setattr(_model, "load", load)
+    with pytest.raises(SystemExit):
+        clips = ("--config.data.source=folder", f"--config.data.clips={tmp_path / 'none'}")
+        run(tmp_path / "run", *clips)
+    assert f"--config.data.clips: {tmp_path / 'none'}" in capsys.readouterr().err

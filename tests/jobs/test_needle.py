@@ -245,7 +245,7 @@ def test_a_bad_file_of_needles(run, oracle, tmp_path, capsys):
     (tmp_path / "mine.jsonl").write_text('{"image": "a.png", "question": "?", "answer": "b"}\n')
     said = refused(run, capsys, tmp_path / "run", f"--config.needle.file={tmp_path / 'mine.jsonl'}")
     assert "needle.file: " in said
-    assert "mine.jsonl, row 0: " in said
+    assert "mine.jsonl:1: " in said
     assert "a.png: there is no such image" in said
 
 

@@ -19,7 +19,7 @@ from tests.jobs.conftest import DYING, ROOT, losses
 from tests.video.shared_memory import Named
 from vjax.checkpoints import Checkpoints
 from vjax.data.examples import Examples
-from vjax.jobs import _rows
+from vjax.jobs import _model, _rows
 from vjax.train.metrics import read_metrics
 from vjax.video.reader import Reader
 
@@ -76,6 +76,8 @@ def test_a_run_on_rows_leaves_what_it_promises(whole, run, flags, capsys):
     assert held["samples"] == 6
     assert held["loss_after"] < held["loss"]
     assert not (whole / "left_out.jsonl").exists()
+    form = "pictures are squares of 16 pixels, proportions not kept (resize swscale); a video is "
+    assert form + "its frames, each set apart" in (whole / "log.txt").read_text()
     capsys.readouterr()
     run(whole, *flags)
     assert "held-out rows" in capsys.readouterr().out
@@ -173,9 +175,20 @@ def rewritten(files, tmp_path, change):
     return flags_of(folder)
 
 
-def test_a_bad_row_is_named_before_training(run, files, tmp_path, capsys):
+@pytest.fixture
+def unloaded(monkeypatch):
+    """No weights may be read."""
+
+    def load(config):
+        raise AssertionError("weights were read before the mistake was found")
+
+    monkeypatch.setattr(_model, "load", load)
+
+
+@pytest.mark.usefixtures("unloaded")
+def test_a_bad_row_is_named_before_weights_are_read(run, files, tmp_path, capsys):
     flags = rewritten(files, tmp_path, lambda rows, _: rows[7]["messages"].pop())
-    assert "rows.jsonl:7: turns are user; user and assistant must alternate" in fails(
+    assert "rows.jsonl:8: turns are user; user and assistant must alternate" in fails(
         run, tmp_path / "run", capsys, *flags
     )
 
@@ -199,12 +212,14 @@ def test_a_bad_file_ends_the_run_or_its_rows_are_left_out(run, files, tmp_path, 
     assert {line["row"] for line in left} <= named
     assert left
     assert all("v3.mp4" in line["reason"] for line in left)
+    assert all(line["name"].endswith(f"rows.jsonl:{line['row'] + 1}") for line in left)
 
 
+@pytest.mark.usefixtures("unloaded")
 def test_a_missing_file_is_named(run, files, tmp_path, capsys):
     flags = rewritten(files, tmp_path, lambda _, folder: (folder / "i0.png").unlink())
     said = fails(run, tmp_path / "run", capsys, *flags)
-    assert "rows.jsonl:2 shows " in said
+    assert "rows.jsonl:3 shows " in said
     assert "i0.png: No such file" in said
 
 
@@ -238,11 +253,13 @@ def test_a_store_that_was_not_written(run, files, tmp_path, capsys):
     assert "--job=store writes it" in said
 
 
+@pytest.mark.usefixtures("unloaded")
 def test_no_mixture(run, tmp_path, capsys):
     said = fails(run, tmp_path / "run", capsys, "--config.train.questions=rows")
     assert "there are no rows to train on; name their file: --config.data.mixture=" in said
 
 
+@pytest.mark.usefixtures("unloaded")
 def test_no_mixture_file(run, tmp_path, capsys):
     said = fails(run, tmp_path / "run", capsys, *flags_of(tmp_path))
     assert f"data.mixture: {tmp_path / 'rows.jsonl'}: no such file" in said
@@ -272,9 +289,9 @@ def test_check_goes_over_files_and_rows(run, files, tmp_path, capsys):
     flags = (*rewritten(files, tmp_path, lengthen), "--job=check", "--config.data.window=4")
     said = fails(run, tmp_path / "long", capsys, *flags)
     assert "1 rows do not fit; the first: " in said
-    assert "rows.jsonl:12: " in said
+    assert "rows.jsonl:13: " in said
     (bad,) = [line for line in check_lines(tmp_path / "long") if not line["ok"]]
-    assert bad["path"].endswith("rows.jsonl:12")
+    assert bad["path"].endswith("rows.jsonl:13")
     assert bad["error"] == "TooLong"
     run(tmp_path / "skip", *flags, "--config.data.on_long=skip")
 

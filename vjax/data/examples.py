@@ -23,13 +23,16 @@ _BLANK = np.broadcast_to(np.uint8(0), (8, 8, 3))  # stands for pictures that are
 
 
 class Samples(Protocol):
-    """A source's samples: `len(samples)`, and `samples[n]` from any thread; `path` names it."""
+    """A source's samples: `len(samples)`, and `samples[n]` from any thread; `path` names it, and
+    `name(n)` one of them."""
 
     path: str | Path
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, n: int) -> Sample: ...
+
+    def name(self, n: int) -> str: ...
 
 
 class TooLong(BadRow):
@@ -115,7 +118,7 @@ class Examples:
     def name(self, number: int) -> str:
         """File and row."""
         source, row = self.mixture.locate(number)
-        return f"{self.sources[source].path}:{row}"
+        return self.sources[source].name(row)
 
     def sample(self, number: int) -> Sample:
         source, row = self.mixture.locate(number)

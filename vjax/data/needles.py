@@ -116,13 +116,14 @@ def read_needles(
     folder = Path(folder or Path(path).parent)
     found, known = [], {}
     for n in range(len(rows)):
+        row, name = rows[n], rows.where(n)
         try:
-            needle = _needle(rows[n], n, folder, size, resize)
+            needle = _needle(row, n, folder, size, resize)
         except (ValueError, VideoError) as error:
-            raise BadFile(f"{path}, row {n}: {error}") from error
+            raise BadFile(f"{name}: {error}") from error
         if needle.id in known:
-            raise BadFile(f"{path}, row {n}: id {needle.id!r} is that of row {known[needle.id]}")
-        known[needle.id] = n
+            raise BadFile(f"{name}: id {needle.id!r} is that of {known[needle.id]}")
+        known[needle.id] = name
         found.append(needle)
     return found
 

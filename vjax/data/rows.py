@@ -29,6 +29,10 @@ class Rows(Protocol):
 
     def __getitem__(self, n: int) -> Mapping: ...
 
+    def where(self, n: int) -> str:
+        """What messages call a row: `FILE:LINE` of JSONL, lines counted from 1 as editors do; of
+        anything else `FILE, row N`, counted from 0."""
+
 
 class BadFile(ValueError):
     """A file of rows that cannot be read; the message names it and the line."""
@@ -63,13 +67,16 @@ class Lines:
 
     def __init__(self, path: Path, named: Path | None = None):
         self.path, self.named = path, named or path
-        starts, at = [], 0
+        starts, blanks, at = [], [], 0
         with open(path, "rb") as file:
             for line in file:
                 if line.strip():
                     starts.append(at)
+                else:
+                    blanks.append(len(starts))
                 at += len(line)
         self._starts = np.array([*starts, at], np.int64)
+        self._blanks = np.array(blanks, np.int64)  # rows before each empty line
         self._file = os.open(path, os.O_RDONLY)  # one for all threads: pread has no position
 
     def __len__(self) -> int:
@@ -81,11 +88,19 @@ class Lines:
         start, end = self._starts[n : n + 2].tolist()
         try:
             return json.loads(os.pread(self._file, end - start, start))
+        except json.JSONDecodeError as error:  # its own line is 1, always
+            why = f"{error.msg}, column {error.colno}"
+            raise BadFile(f"{self.where(n)}: not JSON ({why})") from error
         except ValueError as error:
-            raise BadFile(f"{self.named}, row {n}: not JSON ({error})") from error
+            raise BadFile(f"{self.where(n)}: not JSON ({error})") from error
+
+    def where(self, n: int) -> str:
+        if self.named != self.path:
+            return f"{self.named}, row {n}"
+        return f"{self.path}:{n + 1 + np.searchsorted(self._blanks, n, 'right')}"
 
     def __getstate__(self):
-        return {"path": self.path, "named": self.named, "_starts": self._starts}
+        return {name: value for name, value in self.__dict__.items() if name != "_file"}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
@@ -122,6 +137,9 @@ class ParquetRows:
         group = int(np.searchsorted(self._ends, n, "right")) - 1
         row = self._group(group).slice(n - int(self._ends[group]), 1).to_pylist()[0]
         return {name: value for name, value in row.items() if value is not None}
+
+    def where(self, n: int) -> str:
+        return f"{self.path}, row {n}"
 
     def __reduce__(self):
         return ParquetRows, (self.path,)

@@ -48,7 +48,7 @@ class Sample:
     """A conversation.
 
     Attributes:
-        id: the row's own, or `FILE:NUMBER`.
+        id: the row's own, or its file and number.
         turns: at least one; media stand where the row's placeholders do.
         system: what comes before, or "".
     """
@@ -75,7 +75,7 @@ def read_row(row: Mapping, name: str, folder: str | Path) -> Sample:
 
     Args:
         row: what JSON or Parquet gave.
-        name: `FILE:NUMBER`, for messages and as id of a row without one.
+        name: its file and number, for messages and as id of a row without one.
         folder: what paths in the row are relative to.
 
     Raises:

@@ -62,7 +62,10 @@ class Labelled:
         try:
             return self.records[n].sample(self.question)
         except ValueError as error:
-            raise BadRow(f"{self.path}:{n}: {error}") from error
+            raise BadRow(f"{self.name(n)}: {error}") from error
+
+    def name(self, n: int) -> str:
+        return f"{self.path}, row {n}"
 
 
 class Conversations:
@@ -91,7 +94,7 @@ class Conversations:
 
     def __getitem__(self, n: int) -> Sample:
         """Raises BadRow or BadFile, naming file and row."""
-        sample = read_row(self.rows[n], f"{self.path}:{n}", self.folder)
+        sample = read_row(self.rows[n], self.name(n), self.folder)
         if not self.prompt:
             return sample
         turns = tuple(
@@ -99,3 +102,7 @@ class Conversations:
             for turn in sample.turns
         )
         return dataclasses.replace(sample, turns=turns)
+
+    def name(self, n: int) -> str:
+        """What messages call a row."""
+        return self.rows.where(n)

@@ -70,38 +70,9 @@ def load_weights(
     family, folder = family_of(spec.family), Path(folder)
     if (folder / PARAMS).is_dir():
         return load_orbax(folder, spec, dtype=dtype, mesh=mesh)
-    there, problems = _tensors(folder, family.module_name)
-    model = abstract(spec)
-    variables = by_path(model)
-    names = family.weight_map(spec)
-    used = set()
-    for path, variable in variables.items():
-        name, layout = names[path]
-        for key, each in _parts(name, variable.shape):
-            used.add(key)
-            if key not in there:
-                problems.append(f"missing: {family.file_name(key)}")
-                continue
-            tensor = there[key]
-            shape = our_shape(tensor.shape, layout)
-            if shape != each:
-                problems.append(
-                    f"wrong shape: {tensor} is {list(shape)} in our layout ({layout}), config.json "
-                    f"asks for {list(each)}"
-                )
-            if tensor.dtype not in DTYPES:
-                problems.append(
-                    f"wrong dtype: {tensor} is {tensor.dtype}, not one of {', '.join(DTYPES)}"
-                )
-    problems += [
-        f"not used: {there[key]}"
-        for key in sorted(there.keys() - used)
-        if not family.is_unused(spec, key)
-    ]
-    check(folder, problems)
-
-    values = {}
-    for path, variable in variables.items():
+    model, there = _matched(folder, spec)
+    names, values = family.weight_map(spec), {}
+    for path, variable in by_path(model).items():
         name, layout = names[path]
         parts = [(there[key], each) for key, each in _parts(name, variable.shape)]
         axes = axes_of(variable)
@@ -164,6 +135,48 @@ def _empty(shape: tuple[int, ...], dtype: jnp.dtype, sharding: Sharding) -> jax.
 @functools.partial(jax.jit, donate_argnums=0)
 def _fill(whole: jax.Array, layer: jax.Array, n: int) -> jax.Array:
     return jax.lax.dynamic_update_index_in_dim(whole, layer, n, 0)
+
+
+def check_weights(folder: str | Path, spec: ModelSpec | DualSpec):
+    """Raises UserError as `load_weights`, but for numbers, which are not read."""
+    if not (Path(folder) / PARAMS).is_dir():
+        _matched(Path(folder), spec)
+
+
+def _matched(
+    folder: Path, spec: ModelSpec | DualSpec
+) -> tuple[VideoLLM | DualEncoder, dict[str, Tensor]]:
+    """The model of `spec` without numbers, and the folder's tensors, which fit it."""
+    family = family_of(spec.family)
+    there, problems = _tensors(folder, family.module_name)
+    model = abstract(spec)
+    names = family.weight_map(spec)
+    used = set()
+    for path, variable in by_path(model).items():
+        name, layout = names[path]
+        for key, each in _parts(name, variable.shape):
+            used.add(key)
+            if key not in there:
+                problems.append(f"missing: {family.file_name(key)}")
+                continue
+            tensor = there[key]
+            shape = our_shape(tensor.shape, layout)
+            if shape != each:
+                problems.append(
+                    f"wrong shape: {tensor} is {list(shape)} in our layout ({layout}), config.json "
+                    f"asks for {list(each)}"
+                )
+            if tensor.dtype not in DTYPES:
+                problems.append(
+                    f"wrong dtype: {tensor} is {tensor.dtype}, not one of {', '.join(DTYPES)}"
+                )
+    problems += [
+        f"not used: {there[key]}"
+        for key in sorted(there.keys() - used)
+        if not family.is_unused(spec, key)
+    ]
+    check(folder, problems)
+    return model, there
 
 
 def _tensors(folder: Path, module_name) -> tuple[dict[str, Tensor], list[str]]:

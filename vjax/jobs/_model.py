@@ -114,8 +114,7 @@ def load(config: Config) -> Loaded:
         attention of another machine.
     """
     options = config.model
-    if needed := absent(options.attention):
-        raise UserError(f"model.attention={options.attention} needs {needed}; auto takes what fits")
+    check_attention(config)
     known, mesh = interface(config), mesh_of(config)
     several = mesh if mesh.size > 1 else None  # of one device, what is loaded lies as it comes
     adapters, rest = split_trainable(config.train.trainable)
@@ -140,6 +139,13 @@ def load(config: Config) -> Loaded:
     if several is not None:
         trainable, frozen = place(mesh, trainable), place(mesh, frozen)
     return Loaded(known.folder, known.spec, known.video, known.chat, graphdef, trainable, frozen)
+
+
+def check_attention(config: Config):
+    """Raises UserError for attention of another machine."""
+    name = config.model.attention
+    if needed := absent(name):
+        raise UserError(f"model.attention={name} needs {needed}; auto takes what fits")
 
 
 def prepare(config: Config, model: VideoLLM):
@@ -188,6 +194,25 @@ def parts_of(config: Config, model: VideoLLM) -> tuple[nnx.GraphDef, nnx.State, 
         raise UserError(
             f"train.trainable {config.train.trainable!r} matches no parameter; there are: {there}"
         )
+    return graphdef, trainable, frozen
+
+
+def abstract(config: Config, spec: ModelSpec) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+    """The parts of the model as `load` gives them, shapes in the place of arrays.
+
+    Raises as `prepare` and `parts_of`.
+    """
+
+    def made() -> VideoLLM:
+        model = VideoLLM(spec, rngs=nnx.Rngs(0))
+        prepare(config, model)
+        return model
+
+    graphdef, trainable, frozen = parts_of(config, nnx.eval_shape(made))
+    adapters, rest = split_trainable(config.train.trainable)
+    if adapters and not rest:
+        dtype = dtype_of(config)
+        frozen = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), frozen)
     return graphdef, trainable, frozen
 
 

@@ -133,7 +133,7 @@ def _index(config: Config, sources: Sequence[Samples]) -> tuple[Index, str]:
                 sample = source[n]
                 for medium in sample.media:
                     if not (config.data.stored and is_stored(medium, config.data.clips)):
-                        paths.setdefault(os.path.abspath(medium.path), f"{source.path}:{n}")
+                        paths.setdefault(os.path.abspath(medium.path), source.name(n))
                 said.update(repr(sample).encode())
                 bar.update()
     key = json.dumps([str(Path(rows.path).resolve()) for rows in config.data.mixture])
@@ -177,6 +177,7 @@ class LeftOut:
             self.numbers.add(number)
             source, row = self.mixture.locate(number)
             line = {"number": number, "file": str(self.sources[source].path), "row": row}
+            line["name"] = self.sources[source].name(row)
             with open(self.file, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line | {"reason": str(error)}) + "\n")
 
@@ -216,6 +217,7 @@ def _batches(config: Config, examples: Examples, said: str, model: Interface) ->
         model.chat.patches,
         options.accumulate,
     )
+    say(_shown_as(model))
     counts = zip(data.mixture, mixture.parts, mixture.counts, strict=True)
     rows = [(source.path, part.size, count) for source, part, count in counts]
     say(table(("mixture", "rows", "an epoch takes"), rows))
@@ -228,6 +230,16 @@ def _batches(config: Config, examples: Examples, said: str, model: Interface) ->
         f"about {steps:,.0f} steps"
     )
     return made
+
+
+def _shown_as(model: Interface) -> str:
+    """In which form pictures reach the model, for people."""
+    video, frames = model.video, model.spec.video_frames
+    one = f"{frames} frames" if frames else "its frames, each set apart"
+    return (
+        f"pictures are squares of {video.image_size} pixels, proportions not kept (resize "
+        f"{video.resize}); a video is {one}, without their times"
+    )
 
 
 def gauge(config: Config) -> Gauge:

@@ -128,7 +128,7 @@ def _sources(
 
 
 def _name(made: PackedBatches, number: int) -> str:
-    """FILE:ROW of a sample, and its id where it has one."""
+    """File and row of a sample, and its id where it has one."""
     name, own = made.examples.name(number), made.examples.sample(number).id
     return name if own == name else f"{name} ({own})"
 

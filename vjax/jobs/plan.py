@@ -9,7 +9,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vjax.config import Config
@@ -20,9 +19,7 @@ from vjax.data.order import TOKEN_FIELDS
 from vjax.families.spec import ModelSpec
 from vjax.jobs import _corpus, _model, _rehearsal, _rows, train
 from vjax.jobs._fit import jitted_step, make_optimizer
-from vjax.models import lora
 from vjax.models.resize import resized_spec
-from vjax.models.video_llm import VideoLLM
 from vjax.plan import flops
 from vjax.plan.collectives import traffic
 from vjax.plan.machines import Machine
@@ -73,7 +70,7 @@ def plan(config: Config, machine: Machine) -> tuple[StepPlan, dict[str, tuple[in
         raise UserError(f"plan.topology: {error}") from error
     spec = _spec(config)
     with programs_for(mesh.devices.flat[0].platform):
-        graphdef, trainable, frozen = abstract(config, spec)
+        graphdef, trainable, frozen = _model.abstract(config, spec)
         tx, _ = make_optimizer(config, trainable)
         with jax.set_mesh(mesh):
             try:
@@ -118,7 +115,7 @@ def _work(config: Config, spec: ModelSpec, arguments: tuple, *, remat: bool) -> 
         model=dataclasses.replace(config.model, attention="xla"),
         train=dataclasses.replace(config.train, remat=remat),
     )
-    graphdef, trainable, _ = abstract(config, spec)
+    graphdef, trainable, _ = _model.abstract(config, spec)
     tx, _ = make_optimizer(config, trainable)
     step = jitted_step(config, graphdef, tx, None)
     return flops.of_step(step.trace(*arguments).jaxpr)
@@ -132,22 +129,6 @@ def _spec(config: Config) -> ModelSpec:
     if spec.vision is not None and config.model.image_size:
         spec = resized_spec(spec, config.model.image_size)
     return spec
-
-
-def abstract(config: Config, spec: ModelSpec) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-    """The parts of the model as `_model.load` gives them, shapes in the place of arrays."""
-
-    def made() -> VideoLLM:
-        model = VideoLLM(spec, rngs=nnx.Rngs(0))
-        _model.prepare(config, model)
-        return model
-
-    graphdef, trainable, frozen = _model.parts_of(config, nnx.eval_shape(made))
-    adapters, rest = lora.split_trainable(config.train.trainable)
-    if adapters and not rest:
-        dtype = _model.dtype_of(config)
-        frozen = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), frozen)
-    return graphdef, trainable, frozen
 
 
 def batch(config: Config, spec: ModelSpec, mesh: Mesh) -> tuple[dict, int]:

@@ -18,6 +18,7 @@ from vjax.evals import summary
 from vjax.evals.items import ItemResult
 from vjax.evals.report import write_report
 from vjax.fragments import Drop
+from vjax.interop import check_weights
 from vjax.jobs import _corpus, _model, _rehearsal, _rows, _scores, _suites
 from vjax.jobs._fit import fit, make_tools
 from vjax.sharding import Share, row_share
@@ -49,19 +50,17 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
         say(_rows.told(values) if "rows" in values else summary.table(values))
         return
     clock = Clock()
-    loaded = _model.load(config)
-    tools = make_tools(config, loaded.trainable)
-    say(_model.parameter_table(loaded))
+    known = _model.interface(config)
+    _refuse(config, known)
     if config.train.questions == "rows":
-        clock.phase("model")
-        _on_rows(config, workdir, loaded, tools, clock)
+        _on_rows(config, workdir, known, clock)
         return
-    _suites.tasks(config, loaded.spec)  # refuses before clips are made
-    clock.phase("model")
     corpus = _corpus.prepare(config)
     clock.phase("clips")
-    suites, drops = _suites.make(config, corpus, loaded)
+    suites, drops = _suites.make(config, corpus, known)
     clock.phase("suites")
+    loaded, tools = _loaded(config)
+    clock.phase("model")
     before = score(config, workdir, suites, loaded, loaded.trainable, corpus, "before")
     clock.phase("evaluate before")
     make_batch, lost = make_batches(config, corpus, loaded)
@@ -97,14 +96,39 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     say("  ".join(f"{name} {seconds:.0f} s" for name, seconds in clock.seconds.items()))
 
 
-def _on_rows(config: Config, workdir: Path, loaded: _model.Loaded, tools: tuple, clock: Clock):
+def _refuse(config: Config, known: _model.Interface):
+    """What is asked for in vain, before clips, rows and weights are read.
+
+    Raises:
+      UserError: a mesh or attention of another machine; weights that are not those of config.json;
+        patterns that match nothing; counting of frames that the model does not see.
+    """
+    _model.check_attention(config)
+    if config.model.path != "random":
+        check_weights(known.folder, _model.slowed_spec(known.folder, config))
+    _, trainable, _ = _model.abstract(config, known.spec)
+    make_tools(config, trainable)
+    if config.train.questions != "rows":
+        _suites.tasks(config, known.spec)
+
+
+def _loaded(config: Config) -> tuple[_model.Loaded, tuple]:
+    """The model with its weights, and what `make_tools` makes for it."""
+    loaded = _model.load(config)
+    say(_model.parameter_table(loaded))
+    return loaded, make_tools(config, loaded.trainable)
+
+
+def _on_rows(config: Config, workdir: Path, known: _model.Interface, clock: Clock):
     """Supervised tuning on data.mixture, judged by the loss on the rows held out."""
-    made, mesh = _rows.make(config, workdir, loaded), tools[-1]
+    made, mesh = _rows.make(config, workdir, known), _model.mesh_of(config)
     try:
         made = dataclasses.replace(made, **row_share(mesh)._asdict())
     except ValueError as error:
         raise UserError(str(error)) from error
     clock.phase("plan")
+    loaded, tools = _loaded(config)
+    clock.phase("model")
     heldout_loss = _rows.heldout_loss(config, made, loaded, mesh)
     try:
         file = workdir / "eval" / "rows-before.json"
