@@ -8,6 +8,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from vjax.attention.ring import around
 from vjax.sharding import RULES, fitting_spec, mesh_axes
 
 ROWS = RULES["batch"]
@@ -39,18 +40,18 @@ def taken(
             here = (at >= 0) & (at < size)
             return jnp.where(here[..., None], jnp.take(part, jnp.where(here, at, 0), axis=0), 0)
 
-        def hop(carry, n):
-            part, sum_ = carry
-            part = lax.ppermute(part, ROWS, [(i, (i + 1) % ways) for i in range(ways)])
-            return (part, sum_ + found(part, (me - n) % ways)), None
-
-        def around(beside):
-            return lax.scan(hop, (part, beside), jnp.arange(1, ways))[0][1]
+        def meet(host, part):
+            sum_, hops = host
+            return (sum_ + found(part, (me - hops) % ways), hops + 1), None
 
         beside = found(part, me)
         far = (index >= 0) & (index < ways * size) & (index // size != me)
         any_far = lax.pmax(far.any(), tuple(sizes))  # all take the same way: they meet on it
-        return lax.cond(any_far, around, lambda beside: beside, beside)
+        return lax.cond(
+            any_far,
+            lambda: around(meet, (jnp.zeros_like(beside), 0), part, ROWS)[0][0],
+            lambda: beside,
+        )
 
     spec = fitting_spec(("batch", "length"), index.shape[:2])
     run = jax.shard_map(
