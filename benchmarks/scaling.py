@@ -281,10 +281,11 @@ LIMITS = """
 - **The index** is opened whole, but for its lists, by every process that reads videos.
 - **A mesh of 1,024 chips** cannot split widths of 1,536 and 1,280 over all of them: parameters lie
   over 128 (`mesh.fsdp`), eight times (`mesh.data`).
-- **Temporaries grow with chips** (the table above: the same row a chip). Tokens find their pictures
-  in one bank of the whole batch, which nothing keeps apart: 1,024 rows of 64 frames are a bank of
-  12.9 GB (counted), and copies of it on every chip would account for what is compiled for
-  v5p:8x8x16. Where and why it is copied was not looked into.
+- **Vision tokens travel.** Where rows do not lie beside their pictures, as fragments of one process
+  or of a host with several chips do not, parts of the batch's bank go round all devices that split
+  rows: 12 GiB a chip and step for 1,024 rows of 64 frames, 48 for 256 (compiled). No chip holds
+  more than two parts of it, and a part does not grow with chips. Rows of conversations lie beside
+  theirs, and send nothing.
 - **A shared folder** has to serve all hosts; nothing here measures one.
 """
 
