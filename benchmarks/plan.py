@@ -40,6 +40,8 @@ def recipes():
             chips = Machine.named(pod).count
             more = {"mesh.fsdp": chips, "train.batch_size": chips, "plan.frames": 64}
             more["model.image_size"] = 384 if "LLaVA" in model else 224
+            if "LLaVA" in model and chips > 128:  # its tower's width of 1,152 goes into 128 parts
+                more = {"mesh.data": chips // 128, **more, "mesh.fsdp": 128}
             yield "SF2T, 64 frames, a row a chip", model, pod, more
     for length in LENGTHS:
         for method in ("ring", "all_gather"):
