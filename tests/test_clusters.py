@@ -73,6 +73,7 @@ def repository(tmp_path, fakes):
     shutil.copytree(LAUNCH, folder / "launch")
     shown = 'printf "%s\\n" "$@"; env | grep -E "^(JAX_(C|N|PROC)|XLA_FLAGS|LIBTPU)"'
     fakes("local", f"#!/bin/sh\n{shown}\n", folder / "launch")
+    fakes("gpu_check", "#!/bin/sh\n", folder / "launch")  # tests/test_gpu_check.py runs it
     return folder
 
 

@@ -34,7 +34,10 @@ def train_only(parsed, tmp_path):
     return fit
 
 
-@pytest.mark.parametrize("mesh", [{}, {"fsdp": 2, "context": 2, "tensor": 2}], ids=str)
+@pytest.mark.parametrize(
+    "mesh", [{}, pytest.param({"fsdp": 2, "context": 2, "tensor": 2}, marks=pytest.mark.slow)],
+    ids=str,
+)  # fmt: skip
 def test_losses_with_and_without_are_the_same_to_the_bit(train_only, tmp_path, mesh, capsys):
     if np.prod([*mesh.values(), 1]) > jax.device_count():
         pytest.skip("needs 8 devices")

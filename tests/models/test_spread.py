@@ -84,6 +84,7 @@ def test_nothing_of_a_frozen_tower_is_kept():
     assert deep - shallow < ACTIVATIONS
 
 
+@pytest.mark.slow
 def test_of_a_tower_with_adapters_each_layer_keeps_its_input_alone():
     shallow, deep = (temporaries(layers, "(tower|decoder)/.*", remat=True) for layers in (2, 10))
     assert deep - shallow == pytest.approx(8 * ACTIVATIONS, rel=0.3)
