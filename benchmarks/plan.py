@@ -93,8 +93,10 @@ def rows(
     known = {json.dumps(row["recipe"]): row for row in map(json.loads, lines)}
     found = []
     for recipe in recipes:
+        if not re.search(only, " ".join(recipe[:3])):
+            continue
         key = json.dumps(recipe)
-        if key not in known and re.search(only, " ".join(recipe[:3])):
+        if key not in known:
             row = _apart(key, minutes) if not made else {"recipe": recipe, "error": "no time yet"}
             say(json.dumps(row))
             known[key] = row
@@ -102,8 +104,7 @@ def rows(
                 record.parent.mkdir(parents=True, exist_ok=True)
                 with record.open("a") as file:
                     file.write(json.dumps(row) + "\n")
-        if re.search(only, " ".join(recipe[:3])):
-            found.append(known[key])
+        found.append(known[key])
     return found
 
 
@@ -119,12 +120,18 @@ def _apart(key: str, minutes: float) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+def arguments(about: str) -> argparse.ArgumentParser:
+    """Those of a page that is made of `rows`."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--only", default="")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--record", type=Path, default=Path("runs/plan.jsonl"))
     parser.add_argument("--made", action="store_true", help="a page of what is in the record")
+    return parser
+
+
+def main():
+    parser = arguments(__doc__)
     parser.add_argument("--one", help="of the recipes, as JSON: for this command itself")
     args = parser.parse_args()
     if args.one:

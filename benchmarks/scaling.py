@@ -7,7 +7,6 @@ that they are made once; decoding rates are read out of the pages under docs/res
 an epoch's order and SF2T's plan take is measured now, at sizes that fit here.
 """
 
-import argparse
 import datetime
 import re
 import tempfile
@@ -291,12 +290,7 @@ LIMITS = """
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--record", type=Path, default=Path("runs/plan.jsonl"))
-    parser.add_argument("--made", action="store_true", help="a page of what is in the record")
-    args = parser.parse_args()
+    args = plan.arguments(__doc__).parse_args()
     rows = plan.rows(recipes(), args.record, args.only, made=args.made)
     today = datetime.datetime.now(datetime.UTC).date()
     text = HEAD.format(date=today) + steps(rows) + demand(rows) + corpus(rows)

@@ -233,32 +233,22 @@ def main(run: Run):
     """
     job = importlib.import_module(f"vjax.jobs.{run.job}")
     if "jax" not in sys.modules:  # jobs on files alone start without it
-        new = open_workdir(run)
-        try:
-            _log(job, run, "log.txt")
-        except UserError:
-            if new:
-                _forget(run.workdir)
-            raise
+        _log(job, run, "log.txt", new=open_workdir(run))
         return
     start_jax()
     from vjax import distributed
 
     distributed.join(distributed.Meeting.of(os.environ, **run.processes))
-    new = False
     try:
         if distributed.several() and run.job not in TOGETHER:
             raise UserError(
                 f"--job={run.job} runs in one process; {', '.join(TOGETHER)} in several"
             )
-        if distributed.is_first():
-            new = open_workdir(run)
+        new = distributed.is_first() and open_workdir(run)
         distributed.share(run.workdir)
         number = distributed.process()
-        _log(job, run, f"log-{number}.txt" if number else "log.txt", quiet=number > 0)
+        _log(job, run, f"log-{number}.txt" if number else "log.txt", new=new, quiet=number > 0)
     except BaseException as error:
-        if new and isinstance(error, UserError):
-            _forget(run.workdir)
         if not distributed.several():
             raise
         distributed.abandon(_told(error))
@@ -276,18 +266,27 @@ def _told(error: BaseException) -> int:
     return 1
 
 
-def _log(job, run: Run, log: str, *, quiet: bool = False):
-    """Runs the job; what it prints is in the log too, and there alone if `quiet`."""
-    with console.log_to(run.workdir / log, quiet=quiet):
-        try:
-            job.run(run.config, run.workdir, fresh=run.fresh)
-        except UserError:
-            raise
-        except Exception:
-            traceback.print_exc()  # inside, so that the log has it too
-            if quiet:
-                traceback.print_exc(file=sys.__stderr__)
-            sys.exit(1)
+def _log(job, run: Run, log: str, *, new: bool, quiet: bool = False):
+    """Runs the job; what it prints is in the log too, and there alone if `quiet`.
+
+    Args:
+        new: the workdir came to be for this, and goes with an error of the user that leaves it so.
+    """
+    try:
+        with console.log_to(run.workdir / log, quiet=quiet):
+            try:
+                job.run(run.config, run.workdir, fresh=run.fresh)
+            except UserError:
+                raise
+            except Exception:
+                traceback.print_exc()  # inside, so that the log has it too
+                if quiet:
+                    traceback.print_exc(file=sys.__stderr__)
+                sys.exit(1)
+    except UserError:
+        if new:
+            _forget(run.workdir)
+        raise
 
 
 def _plainly(function):

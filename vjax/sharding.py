@@ -119,6 +119,11 @@ def mesh_axes() -> dict[str, int]:
     return dict(mesh.shape)
 
 
+def mesh_size() -> int:
+    """Devices of that mesh; 1 without one."""
+    return math.prod(mesh_axes().values())
+
+
 def fitting_spec(axes: tuple[str | None, ...], shape: tuple[int, ...]) -> PartitionSpec:
     """`partition_spec`, but what the mesh that is set does not divide lies whole on it."""
     return _fitting(mesh_axes(), axes, shape)
@@ -129,7 +134,7 @@ def laid(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
 
     Without it the compiler may split activations as it likes: along channels, rows whole.
     """
-    spec = fitting_spec(axes, x.shape) if math.prod(mesh_axes().values()) > 1 else ()
+    spec = fitting_spec(axes, x.shape) if mesh_size() > 1 else ()
     if not any(spec):  # nothing of it can be split: not told to lie whole either
         return x
     return jax.lax.with_sharding_constraint(x, spec)
@@ -144,10 +149,11 @@ def spread(images: jax.Array) -> jax.Array:
     return laid(images, ("images", *[None] * rest))
 
 
-def cuts(name: str, size: int) -> bool:
-    """Whether the mesh that is set splits an axis of so many by the table."""
+def pieces(name: str, *sizes: int) -> int:
+    """Into how many the mesh that is set splits an axis by the table; 1 where it does not divide
+    all of these sizes."""
     ways = _ways(mesh_axes(), name)
-    return ways > 1 and size % ways == 0
+    return 1 if any(size % ways for size in sizes) else ways
 
 
 def gathered(module: nnx.Module) -> nnx.Module:
@@ -155,7 +161,7 @@ def gathered(module: nnx.Module) -> nnx.Module:
 
     For a layer whose rows are spread over all devices, so that none is left to split variables.
     """
-    if math.prod(mesh_axes().values()) == 1:
+    if mesh_size() == 1:
         return module
     graphdef, state = nnx.split(module)
 

@@ -2,7 +2,6 @@
 
 import functools
 import importlib.util
-import math
 import types
 from collections.abc import Mapping
 
@@ -12,7 +11,7 @@ from jaxtyping import Array, Float
 
 from vjax.attention import chunked, context, cudnn, splash, tokamax, xla
 from vjax.attention.mask import SEE_ALL, Mask
-from vjax.sharding import mesh_axes, platform
+from vjax.sharding import mesh_size, platform
 
 BACKENDS: Mapping[str, types.ModuleType] = types.MappingProxyType(
     {"xla": xla, "chunked": chunked, "cudnn": cudnn, "splash": splash, "tokamax": tokamax}
@@ -80,7 +79,7 @@ def attend(
         if context_parallel is not None and context.context_size() > 1:
             local = functools.partial(_local, scale=scale, backend=backend)
             return context.attend(q, k, v, mask, scale=scale, method=context_parallel, local=local)
-        if math.prod(mesh_axes().values()) > 1:
+        if mesh_size() > 1:
             backend = choose(q, k, mask) if backend == "auto" else backend
             if backend != "xla":
                 local = functools.partial(_local, scale=scale, backend=backend)

@@ -6,7 +6,6 @@ keys and values never travel ("pass-Q" of arXiv 2411.01783, which sums in a ring
 """
 
 import functools
-import math
 
 import flax.struct
 import jax
@@ -20,7 +19,7 @@ from vjax.attention import chunked
 from vjax.attention.api import AUTO
 from vjax.attention.context import context_size
 from vjax.attention.mask import Mask
-from vjax.sharding import fitting_spec, laid, mesh_axes, platform
+from vjax.sharding import fitting_spec, laid, mesh_size, platform
 
 SLOTS = ("layers", "batch", "length", "kv_heads", None)  # axes of keys and values
 
@@ -77,7 +76,7 @@ class Cache:
         real = (new.segments > 0)[None, :, :, None, None]
         leaves = (jnp.where(real, new.k, 0), jnp.where(real, new.v, 0), new.segments, new.positions)
         old = self.k, self.v, self.segments, self.positions
-        if math.prod(mesh_axes().values()) > 1:
+        if mesh_size() > 1:
             to, come = (
                 (spec, spec, PartitionSpec(*spec[1:3]), PartitionSpec(*spec[1:3]))
                 for spec in _specs(self.k.shape, T)
@@ -152,7 +151,7 @@ def attend(
         return (mixed / jnp.where(total > 0, total, 1)[..., None]).astype(q.dtype)
 
     queries = q, mask.q_segments, mask.q_positions
-    if math.prod(mesh_axes().values()) > 1:
+    if mesh_size() > 1:
         (_, *to), (_, *come) = _specs((1, *past[0].shape), T)
         slots, tokens = (
             (PartitionSpec(*spec), PartitionSpec(*spec), *[PartitionSpec(*spec[:2])] * 2)

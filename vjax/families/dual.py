@@ -11,7 +11,7 @@ import types
 from vjax.families.fields import check_known
 from vjax.families.spec import Placeholder, TowerSpec
 from vjax.families.text import linear, no_weights, same_name
-from vjax.families.vision import filled, tower_config, tower_spec, tower_weights
+from vjax.families.vision import tower_config, tower_spec, tower_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,7 @@ def spec(config: dict) -> DualSpec:
     """
     family = config["model_type"]
     _, tower, words = KINDS[family]
-    absent = filled({"model_type": tower}), words
+    absent = {"model_type": tower}, words
     check_known(config, TOP)
     vision, text = (
         # older files hold the settings of a tower twice; these count then

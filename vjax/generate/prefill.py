@@ -1,7 +1,5 @@
 """The prompt, read once: what scoring and decoding go on from."""
 
-import math
-
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -12,7 +10,7 @@ from vjax.attention import Cache, context_size
 from vjax.data.order import TOKEN_FIELDS, zigzag
 from vjax.models.layers import check_length
 from vjax.models.video_llm import VideoLLM, look
-from vjax.sharding import mesh_axes
+from vjax.sharding import mesh_size
 
 
 @flax.struct.dataclass
@@ -113,16 +111,7 @@ def _in_chunks(model, batch, is_end, cache, chunk, dtype):
 
     def step(carry, some):
         cache, last, at = carry
-        x, deep = model.embed(some, bank, dtype=dtype)
-        hidden, new = model.decoder(
-            x,
-            some["positions"],
-            some["segment_ids"],
-            rope_positions=some.get("rope_positions"),
-            deep=deep,
-            cache=cache,
-            keep_kv=True,
-        )
+        hidden, new = model(some, bank, cache=cache, dtype=dtype, keep_kv=True)
         return (cache.write(new, at), last + _picked(hidden, some["is_end"]), at + chunk), None
 
     last = jnp.zeros((len(is_end), model.spec.text.width), dtype)
@@ -134,9 +123,9 @@ def _looked_at(model, batch, patches: int, dtype):
     """The batch with features in place of images, which towers see some at a time."""
     if "images" not in batch:
         return batch
-    images, ways = batch["images"], math.prod(mesh_axes().values())
+    images = batch["images"]
     few = max(1, patches // model.spec.vision.patches)
-    few += -few % ways
+    few += -few % mesh_size()
     V, times = len(images), -(-len(images) // few)
     images = jnp.pad(images, [(0, few * times - V), *[(0, 0)] * 3])
     # every n-th picture of all: devices keep those that they have

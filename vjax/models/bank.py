@@ -1,7 +1,5 @@
 """Vision tokens out of the bank of a batch, on a mesh from device to device."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -9,7 +7,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from vjax.attention.ring import around
-from vjax.sharding import RULES, fitting_spec, mesh_axes
+from vjax.sharding import RULES, fitting_spec, mesh_axes, pieces
 
 ROWS = RULES["batch"]
 
@@ -27,10 +25,11 @@ def taken(
     Args:
       newline: the bank ends with one token more, which every row may point to.
     """
-    count, sizes = len(bank) - newline, mesh_axes()
-    ways = math.prod(sizes.get(axis, 1) for axis in ROWS)
-    if ways == 1 or len(index) % ways or count % ways:
+    count = len(bank) - newline
+    ways = pieces("batch", len(index), count)
+    if ways == 1:
         return jnp.take(bank, jnp.maximum(index, 0), axis=0)
+    mesh = mesh_axes()
 
     def local(part, index):
         me, size = lax.axis_index(ROWS), len(part)
@@ -46,7 +45,7 @@ def taken(
 
         beside = found(part, me)
         far = (index >= 0) & (index < ways * size) & (index // size != me)
-        any_far = lax.pmax(far.any(), tuple(sizes))  # all take the same way: they meet on it
+        any_far = lax.pmax(far.any(), tuple(mesh))  # all take the same way: they meet on it
         return lax.cond(
             any_far,
             lambda: around(meet, (jnp.zeros_like(beside), 0), part, ROWS)[0][0],

@@ -145,20 +145,26 @@ class VideoLLM(nnx.Module):
     def __call__(
         self,
         batch: dict[str, Array],
+        bank: Float[Array, "N E"] | None = None,
         *,
         dtype=jnp.float32,
         remat: bool = False,
         key: Array | None = None,
+        cache: Cache | None = None,
         keep_kv: bool = False,
     ) -> tuple[Float[Array, "B T D"], Cache | None]:
-        """The batch dict of WORKSPACE.md -> normalised hidden states (and, `keep_kv`, a cache)."""
-        x, deep = self.embed(batch, dtype=dtype, remat=remat, key=key)
+        """The batch dict of WORKSPACE.md -> normalised hidden states (and, `keep_kv`, a cache).
+
+        `bank` as in `embed`; `cache` and what comes back as in `Decoder.__call__`.
+        """
+        x, deep = self.embed(batch, bank, dtype=dtype, remat=remat, key=key)
         return self.decoder(
             x,
             batch["positions"],
             batch["segment_ids"],
             rope_positions=batch.get("rope_positions"),
             deep=deep,
+            cache=cache,
             remat=remat,
             key=key,
             keep_kv=keep_kv,

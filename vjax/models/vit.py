@@ -1,7 +1,6 @@
 """The vision tower: SigLIP's, CLIP's or Qwen-VL's ViT, by its spec."""
 
 import functools
-import math
 from collections.abc import Callable
 
 import jax
@@ -28,7 +27,7 @@ from vjax.models.layers import (
 )
 from vjax.models.tables import antialiased, grid_sizes, resampled
 from vjax.models.windows import attend_in_windows, window_ids
-from vjax.sharding import cuts, gathered, laid, mesh_axes
+from vjax.sharding import gathered, laid, pieces
 
 PICTURES = ("images", None, None)  # axes of features
 QK_EPS = 1e-6  # of InternVLVisionRMSNorm, whatever the other norms have
@@ -140,7 +139,7 @@ def _in_order(x: Array, order: Int[Array, "V P"]) -> Array:
 
 def in_parts(see: Callable, images: Array, size: int, key: Array | None) -> Float[Array, "V Q D"]:
     """see(part, key) of images, `size` of each device at a time; black ones fill the last part."""
-    ways = math.prod(mesh_axes().values()) if cuts("images", len(images)) else 1
+    ways = pieces("images", len(images))
     each = len(images) // ways
     parts = -(-each // size)
     x = images.reshape(ways, each, *images.shape[1:])
@@ -268,7 +267,7 @@ class Tower(nnx.Module):
             order = jnp.argsort(ids, axis=1)
             ids, patches, hw = (_in_order(x, order) for x in (ids, patches, hw))
             segments = None if segments is None else _in_order(segments, order)
-        spread = cuts("images", len(patches))
+        spread = pieces("images", len(patches)) > 1
         whole = gathered if spread else lambda layer: layer
         x = laid(whole(self.patch)(laid(patches, PICTURES), key), PICTURES)
         if self.class_token is not None:
