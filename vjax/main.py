@@ -23,7 +23,7 @@ from ml_collections import config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 from vjax import config as config_lib
-from vjax import console
+from vjax import console, schema
 from vjax.config import Config
 from vjax.console import UserError
 
@@ -67,7 +67,7 @@ def define_flags(values: flags.FlagValues, argv: Sequence[str] | None = None):
     flags.DEFINE_list(
         "export.format",
         None,
-        f"What --job=export writes, of {', '.join(config_lib.EXPORTS)}.",
+        f"What --job=export writes, of {', '.join(schema.EXPORTS)}.",
         flag_values=values,
     )
     flags.DEFINE_string(
@@ -195,7 +195,7 @@ def open_workdir(run: Run) -> bool:
         whole.write_text(config_lib.to_json(run.config))
         os.replace(whole, file)
         return True
-    free = config_lib.EXECUTION + (() if run.job == "train" else ("eval.",))
+    free = schema.EXECUTION + (() if run.job == "train" else ("eval.",))
     if differ := [key for key in config_lib.diff(saved, run.config) if not key.startswith(free)]:
         raise UserError(
             f"{workdir} holds a run with another config:\n"

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import math
 
 import jax
 import numpy as np
@@ -78,19 +79,27 @@ def test_a_plan_for_gpus_is_made_without_one(config):
 
 
 def needs(config):
-    return plan.plan(config, ROOMY)[0].memory
+    count = math.prod(dataclasses.astuple(config.mesh))
+    return plan.plan(config, Machine(f"cpu:{count}", CHIPS["cpu"], count))[0].memory
 
 
-@pytest.mark.parametrize("case", ["remat", "batch_size"])
-def test_what_is_suggested_makes_it_fit(config, case):
-    more = {"remat": case != "remat", "batch_size": 16}
+@pytest.mark.parametrize(
+    ("case", "remat", "rows", "tokens", "devices", "share"),
+    [
+        ("remat", False, 16, 1024, 1, 0.95),
+        ("batch_size", True, 16, 1024, 1, 0.95),
+        ("context", True, 2, 4096, 2, 0.8),
+    ],
+)
+def test_what_is_suggested_makes_it_fit(config, case, remat, rows, tokens, devices, share):
     config = dataclasses.replace(
         config,
-        train=dataclasses.replace(config.train, **more),
-        plan=dataclasses.replace(config.plan, frames=24, tokens=1024),
+        train=dataclasses.replace(config.train, remat=remat, batch_size=rows),
+        plan=dataclasses.replace(config.plan, frames=24, tokens=tokens),
+        mesh=dataclasses.replace(config.mesh, fsdp=devices),
     )
     memory = needs(config)
-    limit = int(0.95 * memory.total)
+    limit = int(share * memory.total)
     why = refusal(config, memory, limit)
     assert "most of it for temporaries" in why
     change = suggest(config, memory, limit)

@@ -150,7 +150,14 @@ def suggest(config: Config, memory: Memory, limit: int) -> str:
     if fewer:
         times = -(-rows // fewer) * config.train.accumulate
         return f"--config.train.batch_size={fewer} (--config.train.accumulate={times} for as many)"
-    return f"--config.mesh.context={2 * config.mesh.context}: a row alone is too long for a chip"
+    mesh, why = config.mesh, " (a row alone is too long for a chip)"
+    context = f"--config.mesh.context={2 * mesh.context}"
+    for axis in ("data", "fsdp"):  # one of them gives its devices
+        size = getattr(mesh, axis)
+        if size % 2 == 0:
+            context += f" --config.mesh.{axis}={size // 2} --config.train.batch_size={ways // 2}"
+            break
+    return context + why
 
 
 def refusal(config: Config, memory: Memory, limit: int) -> str:
