@@ -1,6 +1,8 @@
 """What a compiled program sends, read from its text: kinds, axes, loops."""
 
+import functools
 import importlib.util
+import math
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +50,59 @@ def test_a_sum_in_a_loop_of_a_program_for_tpus():
     x = jax.ShapeDtypeStruct((8, 128), "float32", sharding=NamedSharding(mesh, PartitionSpec()))
     found = traffic(jax.jit(run).lower(x).compile().as_text(), mesh.shape)
     assert found == [Traffic("all-reduce", "fsdp", 3 * N, 3 * N * 2 * 8 * 128 * 4 * 3 / 4)]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+@pytest.mark.parametrize(
+    ("chips", "way"),
+    [
+        (4, "async_collective_fusion"),  # a gather in steps, each of which has the whole of it
+        (16, "windowed_dot_general"),  # a gather by hops, two of them a turn of the loop each way
+    ],
+)
+def test_gathers_inside_products_of_a_program_for_tpus(chips, way):
+    side = math.isqrt(chips)
+    mesh = mesh_over(Machine.named(f"v5e:{side}x{side}").devices(), (1, chips, 1, 1))
+
+    def layer(x, weights):
+        up, down = weights
+        return x + jnp.tanh(x @ up) @ down, None
+
+    def array(*shape, split):
+        at = NamedSharding(mesh, PartitionSpec(*split))
+        return jax.ShapeDtypeStruct(shape, "bfloat16", sharding=at)
+
+    width, rows = 1024, array(chips, 1024, 1024, split=["fsdp"])
+    weights = (
+        array(N, width, 2 * width, split=[None, "fsdp"]),
+        array(N, 2 * width, width, split=[None, "fsdp"]),
+    )
+    with jax.set_mesh(mesh):
+        text = jax.jit(lambda x, w: jax.lax.scan(layer, x, w)[0]).lower(rows, weights)
+        text = text.compile().as_text()
+    assert way in text
+    once = 2 * N * 2 * width * width * 2 * (chips - 1) / chips
+    # hops of a loop that is taken in twos come to a few more than devices less one
+    assert once <= sum(one.bytes for one in traffic(text, mesh.shape)) <= 1.2 * once
+
+
+def test_of_branches_the_one_that_sends_most():
+    mesh = make_mesh(fsdp=4)
+
+    def local(x):
+        def times(n, x):
+            for _ in range(n):
+                x = jnp.tanh(jax.lax.psum(x, "fsdp"))
+            return x
+
+        ways = (functools.partial(times, n) for n in (1, 2))
+        return jax.lax.cond(x.sum() > 0, *ways, x)
+
+    run = jax.shard_map(local, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec(),
+                        check_vma=False)  # fmt: skip
+    text = jax.jit(run).lower(jnp.zeros((D, D))).compile().as_text()
+    sent = 2 * 2 * D * D * 4 * 3 / 4
+    assert traffic(text, mesh.shape) == [Traffic("all-reduce", "fsdp", 2, sent)]
 
 
 def test_a_loop_that_ends_when_it_likes():

@@ -1,10 +1,11 @@
 """What devices send each other in a compiled program, read from its text."""
 
 import dataclasses
+import functools
 import itertools
 import math
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -37,37 +38,42 @@ class Traffic:
 
 
 def traffic(text: str, shape: Mapping[str, int]) -> list[Traffic]:
-    """All collectives of a program, those in loops as often as the loop runs.
+    """All collectives of a program: those in loops as often as the loop runs, and of branches
+    those of the one that sends most.
 
     Args:
       text: of the compiled program (optimised HLO), for a mesh of this shape in the order of its
         devices.
     """
-    bodies, calls, entry = _computations(text)
-    runs: Counter = Counter()
-    untold = set()
-    pending = [(entry, 1, False)]
-    while pending:
-        name, times, lost = pending.pop()
-        runs[name] += times
-        untold |= {name} if lost else set()
-        pending += [(callee, times * (n or 1), lost or not n) for callee, n in calls[name]]
+    computations, entry = _computations(text)
     groups = _groups(shape)
-    found: dict = defaultdict(lambda: [0, 0.0])
-    for name, lines in bodies.items():
-        for line in lines if runs[name] else ():
-            parsed = _collective(line, groups)
-            if parsed:
+
+    @functools.cache
+    def of(name: str) -> dict[tuple[str, str], np.ndarray]:
+        """[count, bytes] by (kind, axes) of a computation and all that it calls."""
+        found: dict = defaultdict(lambda: np.zeros(2))
+        lines = computations.get(name, [])
+        for line in [] if _goes_on(name, lines) else lines:
+            if parsed := _collective(line, groups):
                 kind, axes, sent = parsed
-                axes += UNTOLD if name in untold else ""
-                found[kind, axes][0] += runs[name]
-                found[kind, axes][1] += runs[name] * sent
-    return [Traffic(*key, *values) for key, values in sorted(found.items())]
+                found[kind, axes] += 1, sent
+        for line in lines:
+            for times, callees in _calls(line, computations):
+                most = max(map(of, callees), key=lambda sent: sum(n for _, n in sent.values()))
+                for (kind, axes), sent in most.items():
+                    told = axes if times or axes.endswith(UNTOLD) else axes + UNTOLD
+                    found[kind, told] += (times or 1) * sent
+        return found
+
+    return [
+        Traffic(*key, count=int(count), bytes=float(sent))
+        for key, (count, sent) in sorted(of(entry).items())
+    ]
 
 
-def _computations(text: str):
-    """Lines by computation; what each calls, how often (0: nobody can tell); the entry's name."""
-    bodies, calls, entry, name = {}, defaultdict(list), "", ""
+def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+    """Lines by computation; the entry's name."""
+    bodies, entry, name = {}, "", ""
     for line in text.splitlines():
         if head := re.match(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{\s*$", line):
             name = head[2]
@@ -77,32 +83,65 @@ def _computations(text: str):
             name = ""
         elif name:
             bodies[name].append(line)
-            for callee in re.findall(r"\b(?:calls|to_apply)=%?([\w.\-]+)", line):
-                calls[name].append((callee, 1))
-            for listed in re.findall(r"branch_computations=\{([^}]*)\}", line):
-                calls[name] += [(one.strip().lstrip("%"), 1) for one in listed.split(",")]
-            for callee in re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", line):
-                calls[name].append((callee, 1))
-    for name, lines in bodies.items():
-        for line in lines:
-            if body := re.search(r"\bbody=%?([\w.\-]+)", line):
-                calls[name].append((body[1], _trips(line, bodies)))
-    return bodies, calls, entry
+    return bodies, entry
+
+
+def _calls(line: str, computations: Mapping) -> list[tuple[int, list[str]]]:
+    """How often (0: nobody can tell) a line calls one of which computations."""
+    calls = [(1, [name]) for name in re.findall(r"\b(?:calls|to_apply)=%?([\w.\-]+)", line)]
+    if listed := re.search(r"branch_computations=\{([^}]*)\}", line):
+        calls.append((1, [name.strip().lstrip("%") for name in listed[1].split(",")]))
+    if either := re.findall(r"\b(?:true|false)_computation=%?([\w.\-]+)", line):
+        calls.append((1, either))
+    if body := re.search(r"\bbody=%?([\w.\-]+)", line):
+        calls.append((_trips(line, computations), [body[1]]))
+    return calls
+
+
+def _goes_on(name: str, lines: Sequence[str]) -> bool:
+    """Whether it is a step of a transfer that another computation starts.
+
+    XLA for TPUs cuts a transfer into a start, steps inside matrix products and an end, and writes
+    the whole of it into each.
+    """
+    steps = name.startswith("async_collective_fusion")
+    return steps or any('custom_call_target="AsyncCollectiveDone"' in line for line in lines)
 
 
 def _trips(line: str, bodies: Mapping[str, list[str]]) -> int:
     """How often a loop runs; 0 where nobody can tell.
 
-    XLA says so on CPU and GPU. In its programs for TPUs it is read off the condition: loops of JAX
-    count from 0 in ones, and go on while the counter is less than a constant.
+    XLA says so on CPU and GPU. In its programs for TPUs it is read off condition and body: a
+    counter goes up from 0, and on while it is less than a constant.
     """
     if told := _TRIPS.search(line):
         return int(told[1])
-    named = re.search(r"\bcondition=%?([\w.\-]+)", line)
-    condition = "\n".join(bodies[named[1]])
-    less = re.search(r"ROOT .* compare\(%?[\w.\-]+, %?([\w.\-]+)\), direction=LT", condition)
-    stop = less and re.search(rf"%?{re.escape(less[1])} = \S+ constant\((\d+)\)", condition)
-    return int(stop[1]) if stop else 0
+    condition, body = (
+        "\n".join(bodies[re.search(rf"\b{of}=%?([\w.\-]+)", line)[1]])
+        for of in ("condition", "body")
+    )
+    less = re.search(r"ROOT .* compare\(%?([\w.\-]+), %?([\w.\-]+)\), direction=LT", condition)
+    if not less:
+        return 0
+    stop = _constant(less[2], condition)
+    counter = re.search(rf"%?{re.escape(less[1])} = .*, index=(\d+)", condition)
+    return -(-stop // _rise(int(counter[1]), body)) if counter else stop
+
+
+def _rise(index: int, body: str) -> int:
+    """What a turn adds to that part of what a loop carries: 1, or 2 where XLA unrolled it."""
+    carried = re.search(r"ROOT .* tuple\((.*?)\)", body)
+    names = re.findall(r"%([\w.\-]+)", carried[1]) if carried else []
+    added = index < len(names) and re.search(
+        rf"%{re.escape(names[index])} = \S+ add\(%[\w.\-]+, %([\w.\-]+)\)", body
+    )
+    return (_constant(added[1], body) if added else 0) or 1
+
+
+def _constant(name: str, text: str) -> int:
+    """Its value; 0 where it is none."""
+    found = re.search(rf"%?{re.escape(name)} = \S+ constant\((\d+)\)", text)
+    return int(found[1]) if found else 0
 
 
 def _collective(line: str, groups) -> tuple[str, str, float] | None:
