@@ -120,6 +120,14 @@ def _apart(key: str, minutes: float) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def changed(recipe, change: str):
+    """The recipe with the settings that the planner suggests."""
+    name, model, pod, more = recipe
+    settings = dict(re.findall(r"--config\.(\S+)=(\S+)", change))
+    says = "that row with " + ", ".join(f"{key}={value}" for key, value in settings.items())
+    return says, model, pod, {**more, **{k: json.loads(v.lower()) for k, v in settings.items()}}
+
+
 def arguments(about: str) -> argparse.ArgumentParser:
     """Those of a page that is made of `rows`."""
     parser = argparse.ArgumentParser(description=about)
@@ -137,7 +145,12 @@ def main():
     if args.one:
         print(json.dumps(planned(json.loads(args.one))))
         return
-    made = rows(recipes(), args.record, args.only, made=args.made)
+    made = []
+    for recipe in recipes():
+        for row in rows([recipe], args.record, args.only, made=args.made):
+            made.append(row)
+            if row.get("change"):
+                made += rows([changed(recipe, row["change"])], args.record, made=args.made)
     if args.out:
         args.out.write_text(page(made))
 

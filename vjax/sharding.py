@@ -165,22 +165,30 @@ def gathered(module: nnx.Module) -> nnx.Module:
         return module
     graphdef, state = nnx.split(module)
 
-    def whole(leaf):
+    def brought(leaf):
         axes = leaf.get_metadata()["axes"]
         axes = axes[len(axes) - leaf.ndim :]  # a layer of a stack has lost the first
-        return leaf.replace(_whole(leaf[...], fitting_spec(axes, leaf.shape)))
+        return leaf.replace(whole(leaf[...], axes, *axes))
 
-    return nnx.merge(graphdef, jax.tree.map(whole, state, is_leaf=_is_variable))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _whole(x: jax.Array, spec: PartitionSpec) -> jax.Array:
-    return jax.lax.with_sharding_constraint(x, PartitionSpec())
+    return nnx.merge(graphdef, jax.tree.map(brought, state, is_leaf=_is_variable))
 
 
-_whole.defvjp(
-    lambda x, spec: (_whole(x, spec), None),
-    lambda spec, _, dx: (jax.lax.with_sharding_constraint(dx, spec),),
+def whole(x: jax.Array, axes: tuple[str | None, ...], *names: str | None) -> jax.Array:
+    """x, which lies by its axes, whole along those named; its gradient lies as x does."""
+    if mesh_size() == 1:
+        return x
+    to = tuple(None if name in names else name for name in axes)
+    return _moved(x, fitting_spec(to, x.shape), fitting_spec(axes, x.shape))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _moved(x: jax.Array, to: PartitionSpec, back: PartitionSpec) -> jax.Array:
+    return jax.lax.with_sharding_constraint(x, to)
+
+
+_moved.defvjp(
+    lambda x, to, back: (_moved(x, to, back), None),
+    lambda to, back, _, dx: (jax.lax.with_sharding_constraint(dx, back),),
 )
 
 

@@ -12,7 +12,8 @@ from tests.data import made_up
 from tests.models import tiny
 from vjax.models import lora
 from vjax.train import optimizer
-from vjax.train.step import TrainState, make_step, token_loss
+from vjax.train.loss import token_loss
+from vjax.train.step import TrainState, make_step
 
 LR = 1e-2
 LENGTH = 128

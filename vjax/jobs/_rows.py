@@ -33,7 +33,7 @@ from vjax.jobs._model import Interface, Loaded, dtype_of
 from vjax.jobs.index import open_index
 from vjax.jobs.store import directory_of
 from vjax.sharding import place
-from vjax.train.step import token_loss
+from vjax.train.loss import token_loss
 from vjax.video.index import Index
 from vjax.video.reader import Reader
 from vjax.video.shards import FrameStore

@@ -20,7 +20,7 @@ from vjax.models.layers import (
     rope_table,
     scan_layers,
 )
-from vjax.sharding import laid
+from vjax.sharding import laid, whole
 
 
 class Attention(nnx.Module):
@@ -163,7 +163,17 @@ class Decoder(nnx.Module):
         return self.norm(x), kept
 
     @jax.named_scope("head")
-    def logits(self, x: Float[Array, "... D"]) -> Float[Array, "... vocab"]:
-        """float32 scores over the vocabulary."""
-        head = self.embed[...].T if self.head is None else self.head[...]
-        return jnp.matmul(x, head.astype(x.dtype), preferred_element_type=jnp.float32)
+    def logits(
+        self, x: Float[Array, "... D"], head: Float[Array, "D vocab"] | None = None
+    ) -> Float[Array, "... vocab"]:
+        """float32 scores over the vocabulary, by `head_matrix` where it is given."""
+        if head is None:
+            head = self._head().astype(x.dtype)
+        return jnp.matmul(x, head, preferred_element_type=jnp.float32)
+
+    def head_matrix(self, dtype) -> Float[Array, "D vocab"]:
+        """What scores, brought whole from where fsdp split it: for calls one after another."""
+        return whole(self._head().astype(dtype), ("embed", "vocab"), "embed")
+
+    def _head(self) -> Array:
+        return self.embed[...].T if self.head is None else self.head[...]

@@ -10,8 +10,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array
 
-from vjax.attention import context_size
-from vjax.sharding import laid
+from vjax.train.loss import token_loss
 
 
 @flax.struct.dataclass
@@ -25,46 +24,6 @@ class TrainState:
     trainable: Any
     optimizer: Any
     step: Any
-
-
-ANSWER_SHARE = 8  # rows with answers in less than one token of so many are scored there alone
-
-
-def token_loss(
-    model, batch: dict[str, Array], *, dtype, remat: bool, key: Array | None
-) -> tuple[Array, Array]:
-    """Summed cross-entropy over weighted target tokens, and the sum of weights, float32 [].
-
-    Where no row holds more than a few of them, only theirs are scored over the vocabulary.
-    """
-    hidden, _ = model(batch, dtype=dtype, remat=remat, key=key)
-    weights = batch["loss_weights"]
-    ways = context_size()  # devices of a row share its answers
-    few = -(-max(1, weights.shape[1] // ANSWER_SHARE) // ways) * ways
-
-    # both are recomputed on the way back: a cond keeps what either branch would need
-    @jax.checkpoint
-    def everywhere(hidden):
-        return _nll(model, hidden, batch["targets"], weights)
-
-    @jax.checkpoint
-    def where_answers_are(hidden):
-        at = jnp.argsort(weights == 0, axis=1, stable=True)[:, :few]
-        rows = (hidden, batch["targets"][..., None], weights[..., None])
-        hidden, targets, some = (jnp.take_along_axis(x, at[..., None], axis=1) for x in rows)
-        hidden = laid(hidden, ("batch", "length", None))
-        return _nll(model, hidden, targets[..., 0], some[..., 0])
-
-    answers = jnp.max(jnp.sum(weights != 0, axis=1))
-    total = jax.lax.cond(answers <= few, where_answers_are, everywhere, hidden)
-    return total, jnp.sum(weights)
-
-
-def _nll(model, hidden: Array, targets: Array, weights: Array) -> Array:
-    """Summed cross-entropy of the tokens that have a weight."""
-    logits = model.decoder.logits(hidden)
-    nll = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-    return jnp.sum(nll * weights)
 
 
 def make_step(

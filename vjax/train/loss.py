@@ -1,0 +1,67 @@
+"""Cross-entropy of the answers: over the vocabulary for tokens that count, some at a time."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+from vjax.sharding import laid, pieces
+
+SHARE = 8  # a row is scored in at least so many blocks,
+TOKENS = 2048  # and a device scores at most about so many tokens at once
+
+
+def token_loss(
+    model, batch: dict[str, Array], *, dtype, remat: bool, key: Array | None
+) -> tuple[Array, Array]:
+    """Summed cross-entropy over weighted target tokens, and the sum of weights, float32 [].
+
+    Tokens with answers come first, and where one block holds them all, no other is scored; else
+    blocks are, one after another. Logits of one block, float32 over the vocabulary, are all that is
+    held of them. Blocks are of each device's own part of a row.
+    """
+    hidden, _ = model(batch, dtype=dtype, remat=remat, key=key)
+    weights = batch["loss_weights"]
+    B, T = weights.shape
+    ways = pieces("length", T)
+    local = T // ways
+    share = max(SHARE, B // pieces("batch", B) * local // TOKENS)
+    size = max(1, local // share)
+
+    order = jnp.argsort(weights.reshape(B, ways, local) == 0, axis=2, stable=True)
+    answers = jnp.max(jnp.sum(weights.reshape(B, ways, local) != 0, axis=2))
+    blocks = [_blocks(x, order, size) for x in (hidden, batch["targets"], weights)]
+    head = model.decoder.head_matrix(dtype)
+
+    def nll(hidden, targets, weights):
+        scores = model.decoder.logits(hidden, head)
+        found = optax.softmax_cross_entropy_with_integer_labels(scores, targets)
+        return jnp.sum(found * weights)
+
+    def first(*blocks):
+        return nll(*(x[0] for x in blocks))
+
+    def every(*blocks):
+        add = jax.checkpoint(lambda total, block: (total + nll(*block), None))
+        return jax.lax.scan(add, jnp.zeros(()), blocks)[0]
+
+    @jax.checkpoint  # a cond keeps what either branch would need
+    def scored(*blocks):
+        return jax.lax.cond(answers <= size, first, every, *blocks)
+
+    total = scored(*blocks)
+    return total, jnp.sum(weights)
+
+
+def _blocks(x: Array, order: Int[Array, "B ways local"], size: int) -> Array:
+    """[B, T, ...] in that order -> [blocks, B, ways * size, ...]; the last is filled with zeros."""
+    (B, ways, local), rest = order.shape, x.shape[2:]
+    flat = (slice(None),) * 3 + (None,) * len(rest)
+    x = jnp.take_along_axis(x.reshape(B, ways, local, *rest), order[flat], axis=2)
+    x = laid(x, ("batch", "length", None, *[None] * len(rest)))
+    count = -(-local // size)
+    x = jnp.pad(x, [(0, 0), (0, 0), (0, count * size - local), *[(0, 0)] * len(rest)])
+    x = jnp.moveaxis(x.reshape(B, ways, count, size, *rest), 2, 0)
+    return laid(
+        x.reshape(count, B, ways * size, *rest), (None, "batch", "length", *[None] * len(rest))
+    )
