@@ -158,26 +158,28 @@ def main():
 HEAD = """# What steps cost on TPU pods
 
 Made by `./launch/local python benchmarks/plan.py --out=docs/results/plan.md` with libtpu's
-compiler and no TPU. LoRA of rank 32 on the decoder, bfloat16, layers rematerialised; rows as long
-as 64 frames of 224 pixels (LLaVA-OneVision: 384) and 128 tokens of text. Compiled: memory, which
-XLA's TPU compiler allots. Counted: FLOPs in what is traced, collectives in what is compiled.
-Estimated from data sheets: the step, as long as the longest of products, memory and links, and with
-it MFU; both are best cases, nothing was run.
+compiler and no TPU: what `--job=plan` says of the mesh and the rows of a line with
+`--config.lora.rank=32 --config.lora.targets="decoder/.*" --config.model.dtype=bfloat16
+--config.train.remat=True`, rows as long as 64 frames of 224 pixels (LLaVA-OneVision: 384) and 128
+tokens of text. Compiled: memory, which XLA's TPU compiler allots. Counted: FLOPs in what is traced,
+collectives in what is compiled. Estimated from data sheets: the step, as long as the longest of
+products, memory and links, and with it MFU; both are best cases, nothing was run.
 
 """
 COLUMNS = (
-    "run", "model", "machine", "tokens a step", "arguments", "temporaries", "of a chip", "step",
-    "bound by", "MFU",
+    "run", "model", "machine", "mesh", "rows", "tokens a step", "arguments", "temporaries",
+    "of a chip", "step", "bound by", "MFU",
 )  # fmt: skip
 
 
 def page(rows) -> str:
     lines = [f"| {' | '.join(COLUMNS)} |\n", "|---" * len(COLUMNS) + "|\n"]
     for row in rows:
-        name, model, pod, _ = row["recipe"]
+        name, model, pod, more = row["recipe"]
         if "error" in row:
             lines.append(f"| {name} | {model} | {pod} | not made: {row['error']} |\n")
             continue
+        mesh = " ".join(f"{key[5:]}={n}" for key, n in more.items() if key[:5] == "mesh." and n > 1)
         memory = row["memory"]
         verdict = limit = gib(memory["limit"])
         if not row["fits"]:
@@ -185,9 +187,10 @@ def page(rows) -> str:
         # links count in what is compiled, and nothing is where the compiler refuses
         known = row["traffic"] or row["fits"]
         step = f"{row['seconds'][row['bound']]:.2f} s | {row['bound']} | {row['mfu']:.0%}"
+        size = f"{mesh} | {more['train.batch_size']} | {row['tokens']:,}"
+        needs = f"{gib(memory['arguments'])} | {gib(memory['temporaries'])} | {verdict}"
         lines.append(
-            f"| {name} | {model} | {pod} | {row['tokens']:,} | {gib(memory['arguments'])} | "
-            f"{gib(memory['temporaries'])} | {verdict} | {step if known else ' | | '} |\n"
+            f"| {name} | {model} | {pod} | {size} | {needs} | {step if known else ' | | '} |\n"
         )
     return HEAD + "".join(lines) + long_rows(rows)
 

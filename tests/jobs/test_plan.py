@@ -129,7 +129,8 @@ def test_a_run_that_does_not_fit_is_refused_before_any_step(run, tmp_path, monke
     ("flags", "error"),
     [
         (["--plan.topology=v9:4x4"], "chips that are known: v5e, v5p"),
-        (["--plan.topology=v5e:4by4"], "write v5e:4x4 or v5e:8"),
+        (["--plan.topology=v5e:4by4"], "write v5e:4x4"),
+        (["--plan.topology=v5p:4x4"], "write v5p:4x4x8"),
         (["--plan.topology=cpu:8"], "has 8 chips, and the mesh"),
         (["--plan.topology=cpu:512", "--config.mesh.data=512"], "here are 8"),
     ],

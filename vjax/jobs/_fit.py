@@ -170,6 +170,12 @@ def fit(
                 count = batch["images"].shape[config.train.accumulate > 1]
                 if more := -count % mesh.size:
                     say(f"{count} pictures over {mesh.size} devices: {more} black ones join them")
+            rows, ways = batch["tokens"].shape[-2], config.mesh.data * config.mesh.fsdp
+            if rows % ways:
+                say(
+                    f"warning: {rows} rows over {ways} devices do not come out even, so that each "
+                    "computes all of them: set --config.train.batch_size to a multiple"
+                )
             made, memory = compiled_step(step.lower(*arguments), arguments)
             if why := refusal(config, memory, machines.memory_of(mesh.local_devices[0])):
                 if made is None or platform() != "cpu":

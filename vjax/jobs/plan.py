@@ -23,7 +23,7 @@ from vjax.models.resize import resized_spec
 from vjax.plan import flops
 from vjax.plan.collectives import traffic
 from vjax.plan.machines import Machine
-from vjax.plan.step import StepPlan, compiled, gib, suggest
+from vjax.plan.step import StepPlan, compiled, duration, gib, suggest
 from vjax.prompts.media import Squares
 from vjax.sharding import check_split, mesh_over, programs_for, shardings
 from vjax.train.step import TrainState
@@ -45,11 +45,15 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     except ValueError as error:
         raise UserError(f"plan.topology: {error}") from error
     made, sizes = plan(config, machine)
-    with written_whole(workdir / "plan.json") as partial:
-        partial.write_text(json.dumps(as_json(made, sizes), indent=2) + "\n")
+    change = "" if made.fits else suggest(config, made.memory, machine.chip.memory)
+    file = workdir / "plan.json"
+    with written_whole(file) as partial:
+        about = {"change": change, "config": dataclasses.asdict(config)}
+        partial.write_text(json.dumps(as_json(made, sizes) | about, indent=2) + "\n")
     say(told(made, sizes))
-    if not made.fits:
-        say(f"first thing to change: {suggest(config, made.memory, machine.chip.memory)}")
+    if change:
+        say(f"first thing to change: {change}")
+    say(f"{file}")
 
 
 def plan(config: Config, machine: Machine) -> tuple[StepPlan, dict[str, tuple[int, int]]]:
@@ -62,7 +66,8 @@ def plan(config: Config, machine: Machine) -> tuple[StepPlan, dict[str, tuple[in
     if np.prod(shape) != machine.count:
         raise UserError(
             f"plan.topology={machine.name} has {machine.count} chips, and the mesh "
-            f"{dataclasses.asdict(config.mesh)} {np.prod(shape)}: set --config.mesh.fsdp=..."
+            f"{dataclasses.asdict(config.mesh)} {np.prod(shape)}: set --config.mesh.fsdp and the "
+            f"others so that their product is {machine.count}"
         )
     try:
         mesh = mesh_over(machine.devices(), shape)
@@ -98,8 +103,9 @@ def plan(config: Config, machine: Machine) -> tuple[StepPlan, dict[str, tuple[in
         memory,
         work,
         float(sum(needed.values())),
-        traffic(program.as_text(), mesh.shape) if program else [],
+        traffic(program.as_text(), mesh.shape) if program else None,
         tokens,
+        dict(mesh.shape),
     )
     return made, sizes
 
@@ -137,8 +143,13 @@ def batch(config: Config, spec: ModelSpec, mesh: Mesh) -> tuple[dict, int]:
     if not config.plan.frames and spec.vision is not None:
         one = _first_batch(config)
         shapes = {name: (field.shape, field.dtype) for name, field in one.items()}
+        say(f"a step of the run's own batches, tokens {list(one['tokens'].shape)}")
         return _fields(shapes, mesh, k), int(np.prod(one["tokens"].shape))
-    options, rows, frames = config.plan, config.train.batch_size, config.plan.frames
+    options, frames = config.plan, config.plan.frames
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    rows = -(-config.train.batch_size // ways) * ways
+    if rows != config.train.batch_size:
+        say(f"{config.train.batch_size} rows (train.batch_size) are {rows} over {ways} devices")
     side = patches = 1
     if spec.vision is None:
         frames = 0
@@ -155,6 +166,8 @@ def batch(config: Config, spec: ModelSpec, mesh: Mesh) -> tuple[dict, int]:
         lead = (rows, length) if name in TOKEN_FIELDS else (rows * frames,)
         shape = (*lead, *field.shape[len(lead) :])
         shapes[name] = ((k, *shape) if k > 1 else shape, field.dtype)
+    micro = f"{k} micro-batches of " if k > 1 else ""
+    say(f"a step: {micro}{rows} rows of {length:,} tokens, {frames} pictures in each")
     return _fields(shapes, mesh, k), rows * length * k
 
 
@@ -207,7 +220,9 @@ def as_json(made: StepPlan, sizes) -> dict:
         "variables": {name: {"count": n, "bytes": b} for name, (n, b) in sizes.items()},
         "flops": {f"{part} {kind}": work for (part, kind), work in made.flops.items()},
         "model_flops": made.model_flops,
-        "traffic": [dataclasses.asdict(t) for t in made.traffic],
+        "mesh": made.mesh,
+        "compiles": made.compiles,
+        "traffic": [dataclasses.asdict(t) for t in made.traffic or ()],
         "seconds": made.seconds,
         "bound": made.bound,
         "mfu": made.mfu,
@@ -222,18 +237,25 @@ def told(made: StepPlan, sizes) -> str:
     terms = [(name, gib(size)) for name, size in dataclasses.asdict(memory).items()]
     verdict = "fits" if made.fits else "DOES NOT FIT"
     terms.append((f"of {gib(chip.memory)}: {verdict}", gib(memory.total)))
+    axes = ", ".join(f"{axis}={size}" for axis, size in made.mesh.items() if size > 1)
     work = [(part, kind, f"{n:.3g}") for (part, kind), n in sorted(made.flops.items())]
-    sent = [(t.kind, t.axes, t.count, gib(t.bytes)) for t in made.traffic]
+    sent = [(t.kind, t.axes, t.count, gib(t.bytes)) for t in made.traffic or ()]
     parts = [
+        f"{made.machine.name}, mesh {axes or 'of one device'}",
         table(
             ("variables", "count", "bytes"), [(k, f"{n:,}", gib(b)) for k, (n, b) in sizes.items()]
         ),
         table(("memory of a chip", "compiled"), terms),
         table(("FLOPs of a step", "in", "counted"), work),
-        table(("a chip sends", "over", "times", "bytes"), sent),
-        f"{made.tokens:,} tokens a step; at least "
-        + ", ".join(f"{name} {1e3 * s:.1f} ms" for name, s in made.seconds.items())
-        + f": bound by {made.bound}, MFU at most {made.mfu:.0%}, "
-        f"{made.tokens_per_second:,.0f} tokens a second and chip at best (estimated)",
     ]
+    if made.compiles:
+        parts.append(table(("a chip sends", "over", "times", "bytes"), sent))
+        parts.append(
+            f"{made.tokens:,} tokens a step; at least "
+            + ", ".join(f"{name} {duration(s)}" for name, s in made.seconds.items())
+            + f": bound by {made.bound}, MFU at most {made.mfu:.0%}, "
+            f"{made.tokens_per_second:,.0f} tokens a second and chip at best (estimated)"
+        )
+    else:
+        parts.append("the compiler refused it: what chips would send, and the time, are not known")
     return "\n\n".join(parts)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import re
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ ALONE = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # of the host that is not there, whatever the topology
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "true",  # plans beside each other: no chip is shared
 }
 
@@ -51,6 +53,7 @@ CHIPS = {
     "a100": Chip("gpu", 80 * 10**9, 312e12, 2039e9, 300e9),
     "cpu": Chip("cpu", 16 * GIB, 1e11, 20e9, 20e9),
 }
+AXES = {"v5e": 2, "v6e": 2, "v5p": 3}  # of their torus; others are a number of chips
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +79,9 @@ class Machine:
         kind, _, sizes = name.partition(":")
         if kind not in CHIPS:
             raise ValueError(f"{name!r}: chips that are known: {', '.join(CHIPS)}")
-        if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){0,2}", sizes):
-            raise ValueError(f"{name!r}: write {kind}:4x4 or {kind}:8")
+        axes = AXES.get(kind, 1)
+        if not re.fullmatch(r"[1-9]\d*" + r"x[1-9]\d*" * (axes - 1), sizes):
+            raise ValueError(f"{name!r}: write {kind}:{'x'.join('448'[:axes]) if axes > 1 else 8}")
         return cls(name, CHIPS[kind], int(np.prod([int(size) for size in sizes.split("x")])))
 
     def devices(self) -> list:
@@ -96,10 +100,7 @@ class Machine:
                         platform="tpu", topology_name=self.name
                     )
                 except (RuntimeError, ValueError) as error:
-                    raise ValueError(
-                        f"{self.name}: there is no TPU compiler for it here ({error}); "
-                        "pip install libtpu"
-                    ) from error
+                    raise ValueError(self._why_not(error)) from error
             return list(described.devices)
         with contextlib.suppress(RuntimeError):  # too late: devices were looked at
             if COUNT not in os.environ.get("XLA_FLAGS", ""):
@@ -113,6 +114,15 @@ class Machine:
                 f"made on as many; here are {len(here)}: XLA_FLAGS=--{COUNT}={self.count}"
             )
         return here[: self.count]
+
+    def _why_not(self, error: Exception) -> str:
+        if importlib.util.find_spec("libtpu") is None:
+            return (
+                f"{self.name}: there is no TPU compiler here: "
+                './launch/local pip install -c launch/lock-py311.txt "jax[tpu]"'
+            )
+        said = str(error).strip().splitlines()[0]
+        return f"{self.name} is no slice that the TPU compiler knows (v5e:4x4, v5p:4x4x8): {said}"
 
 
 # cards of the same name with other sockets are slower

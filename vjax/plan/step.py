@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -86,16 +86,22 @@ class StepPlan:
       memory: of one chip, compiled.
       flops: of the whole step, by (part, kind).
       model_flops: of them, those that a step without rematerialisation needs.
-      traffic: what a chip sends; nothing where the compiler refused the program.
+      traffic: what a chip sends; None where the compiler refused the program.
       tokens: of the whole batch, padding and vision tokens included.
+      mesh: sizes of its axes.
     """
 
     machine: Machine
     memory: Memory
     flops: Counter
     model_flops: float
-    traffic: Sequence[Traffic]
+    traffic: Sequence[Traffic] | None
     tokens: int
+    mesh: Mapping[str, int]
+
+    @property
+    def compiles(self) -> bool:
+        return self.traffic is not None
 
     @property
     def fits(self) -> bool:
@@ -112,7 +118,7 @@ class StepPlan:
         return {
             "products": sum(self.flops.values()) / self.machine.count / chip.flops,
             "memory": 2 * (memory.arguments + memory.temporaries) / chip.memory_rate,
-            "links": sum(t.bytes for t in self.traffic) / chip.link_rate,
+            "links": sum(t.bytes for t in self.traffic or ()) / chip.link_rate,
         }
 
     @property
@@ -133,31 +139,47 @@ class StepPlan:
 
 
 def gib(size: float) -> str:
-    return f"{size / GIB:.2f} GiB"
+    """Bytes for people."""
+    return f"{size / GIB:.2f} GiB" if size >= 0.01 * GIB or not size else f"{size / 2**20:.2f} MiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 1:
+        return f"{1e3 * seconds:.1f} ms"
+    return f"{seconds:.1f} s" if seconds < 3600 else f"{seconds / 3600:,.1f} hours"
 
 
 def suggest(config: Config, memory: Memory, limit: int) -> str:
-    """The one setting to change first where a step does not fit a chip of so many bytes."""
-    if memory.largest != "temporaries":
-        if config.mesh.data > 1:
-            return f"--config.mesh.fsdp={config.mesh.fsdp * config.mesh.data} --config.mesh.data=1"
-        return "a larger machine: the parameters of one chip's part alone do not fit"
-    if not config.train.remat:
+    """The one thing to change first where a step does not fit a chip of so many bytes.
+
+    In this order: rematerialise, parameters over more devices, fewer rows, rows over more devices;
+    each leaves the number of devices as it is, where that can be.
+    """
+    mesh, rows = config.mesh, config.train.batch_size
+    ways = mesh.data * mesh.fsdp
+    activations = memory.largest == "temporaries"
+    if activations and not config.train.remat:
         return "--config.train.remat=True"
-    room = max(limit - memory.total + memory.temporaries, 0)
-    rows, ways = config.train.batch_size, config.mesh.data * config.mesh.fsdp
-    fewer = int(0.9 * rows * room / memory.temporaries) // ways * ways
-    if fewer:
+    spared = memory.arguments * (1 - 1 / mesh.data)
+    if spared > limit / 8:
+        return f"--config.mesh.fsdp={ways} --config.mesh.data=1"
+    room = limit - memory.total + memory.temporaries
+    if not activations or room <= 0:
+        return "a larger machine: the parameters of one chip's part alone do not fit"
+    most = int(0.9 * rows * room / memory.temporaries)
+    if most >= ways and rows > ways:
+        fewer = max((n for n in range(ways, most + 1, ways) if rows % n == 0), default=ways)
         times = -(-rows // fewer) * config.train.accumulate
         return f"--config.train.batch_size={fewer} (--config.train.accumulate={times} for as many)"
-    mesh, why = config.mesh, " (a row alone is too long for a chip)"
+    why = " (a row alone is too long for a chip)"
     context = f"--config.mesh.context={2 * mesh.context}"
     for axis in ("data", "fsdp"):  # one of them gives its devices
         size = getattr(mesh, axis)
         if size % 2 == 0:
-            context += f" --config.mesh.{axis}={size // 2} --config.train.batch_size={ways // 2}"
-            break
-    return context + why
+            half = f"--config.mesh.{axis}={size // 2} --config.train.batch_size={ways // 2}"
+            return f"{context} {half}{why}"
+    return f"a larger machine, with {context}{why}"
 
 
 def refusal(config: Config, memory: Memory, limit: int) -> str:
