@@ -21,6 +21,7 @@ from vjax.data.items import FragmentItem
 from vjax.data.mixture import Mixture, Part
 from vjax.fragments import FragmentConfig, make_records
 from vjax.plan.machines import Machine
+from vjax.plan.step import duration
 from vjax.video import index
 from vjax.video.frames import Clip, FrameTable
 
@@ -165,10 +166,11 @@ def steps(rows) -> str:
             left.append(f"{name}, {pod}: not made: {row['error']}")
             continue
         memory, chips = row["memory"], Machine.named(pod).count
+        verdict = "" if row["fits"] else f": **does not fit**, {row['change']}"
         table.append([
             pod, chips, more["plan.frames"], f"{row['tokens']:,}", plan.gib(memory["arguments"]),
             plan.gib(memory["temporaries"]),
-            f"{plan.gib(memory['limit'])}" + ("" if row["fits"] else ": **does not fit**"),
+            plan.gib(memory["limit"]) + verdict,
             *((f"{row['seconds'][row['bound']]:.3f} s", row["bound"], f"{row['mfu']:.0%}")
               if row["fits"] else ("", "", "")),
         ])  # fmt: skip
@@ -237,8 +239,8 @@ def corpus(rows) -> str:
         if "error" in row or not row["fits"] or more["plan.frames"] != FRAMES:
             continue
         per = row["seconds"][row["bound"]] / more["train.batch_size"]
-        hours = (f"{n * per / 3600:,.2f} h" for n in counts)
-        table.append([f"an epoch on {pod}, estimated, at best", *hours])
+        times = (duration(n * per) for n in counts)
+        table.append([f"an epoch on {pod}, estimated, at best", *times])
 
     def grows(what, each):
         table.append([what, *(size(n * each) for n in counts)])
@@ -266,7 +268,7 @@ def corpus(rows) -> str:
         + lines(("", *(f"{n:,} clips" for n in counts)), table)
         + f"\nThe order of {CORPUS:,} conversations took {sorts:.1f} s and {size(peak)}; "
         "plans of conversations are made in windows, so no more of them is in memory "
-        "([results/rows.md](results/rows.md)).\n" + LIMITS
+        "([results/rows.md](results/rows.md)).\n" + LIMITS.format(around=around(rows))
     )
 
 
@@ -278,15 +280,32 @@ LIMITS = """
   some 100,000 clips. Of ten million, take another part in each run, or make conversations of them
   (`train.questions=rows`), which are planned in windows.
 - **The index** is opened whole, but for its lists, by every process that reads videos.
-- **A mesh of 1,024 chips** cannot split widths of 1,536 and 1,280 over all of them: parameters lie
-  over 128 (`mesh.fsdp`), eight times (`mesh.data`).
-- **Vision tokens travel.** Where rows do not lie beside their pictures, as fragments of one process
-  or of a host with several chips do not, parts of the batch's bank go round all devices that split
-  rows: 12 GiB a chip and step for 1,024 rows of 64 frames, 48 for 256 (compiled). No chip holds
-  more than two parts of it, and a part does not grow with chips. Rows of conversations lie beside
-  theirs, and send nothing.
+- **A mesh of 1,024 chips** cannot split widths of 1,536 and 1,280 over all of them: 128 chips
+  share the parameters (`mesh.fsdp`), and eight such groups hold the same (`mesh.data`).
+- **Vision tokens travel.** The tower's output for all pictures of a batch lies in parts on the
+  devices. Where rows do not lie beside their pictures, as fragments of one process or of a host
+  with several chips do not, these parts go round all devices that split rows: {around} (compiled).
+  No chip holds more than two parts, and a part does not grow with chips. Rows of conversations lie
+  beside theirs, and send nothing.
 - **A shared folder** has to serve all hosts; nothing here measures one.
 """
+
+
+def around(rows) -> str:
+    """What vision tokens add to what a chip of the largest machine sends."""
+    said = []
+    for row in rows:
+        _, _, pod, more = row["recipe"]
+        hops = [
+            one["bytes"]
+            for one in row.get("traffic", ())
+            if (one["kind"], one["axes"]) == ("collective-permute", "data+fsdp")
+        ]
+        if pod == "v5p:8x8x16" and hops:
+            count, frames = more["train.batch_size"], more["plan.frames"]
+            size = f"{plan.gib(sum(hops))} a chip and step"
+            said.append(f"{size} for {count:,} rows of {frames} frames")
+    return ", ".join(said) or "not compiled"
 
 
 def main():
