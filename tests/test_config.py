@@ -174,6 +174,15 @@ def test_a_wrong_flag_is_an_error_that_names_it(toy, args, message):
     assert message in str(error.value)
 
 
+def test_clips_on_the_command_line_make_the_source_a_folder(toy):
+    Path("toy.py").write_text(
+        EXPERIMENT.replace("return", "config.data.source='procedural';return")
+    )
+    assert toy("--config=toy.py", "--config.data.clips=mine").config.data.source == "folder"
+    with pytest.raises(UserError, match="contradicts"):
+        toy("--config=toy.py", "--config.data.clips=mine", "--config.data.source=procedural")
+
+
 def test_a_missing_config_file_is_named(toy):
     with pytest.raises(UserError, match="there is no config file toi.py"):
         toy("--config=toi.py:tiny")
@@ -216,6 +225,33 @@ def test_a_workdir_alone_brings_its_config_back(toy):
     main.open_workdir(run)
     again = toy("--job=eval", f"--workdir={run.workdir}")
     assert again == dataclasses.replace(run, job="eval")
+
+
+def test_overrides_without_a_config_change_that_of_the_run(toy):
+    run = toy(
+        "--config=toy.py:big", "--config.train.questions=rows", "--config.data.mixture=('a',)"
+    )
+    main.open_workdir(run)
+    again = toy("--config.eval.control=blank", "--job=eval", f"--workdir={run.workdir}")
+    control = dataclasses.replace(run.config.eval, control="blank")
+    assert again.config == dataclasses.replace(run.config, eval=control)
+    assert again.workdir == run.workdir
+    assert not main.open_workdir(again)
+
+
+def test_a_needle_is_hidden_in_other_clips_than_those_of_the_run(toy, monkeypatch):
+    monkeypatch.setattr(main, "jobs", lambda: ["needle", "train"])
+    main.open_workdir(toy("--config=toy.py", "--workdir=here", "--config.data.source=procedural"))
+    again = toy("--job=needle", "--workdir=here", "--config.data.clips=mine")
+    assert (again.config.data.source, again.config.data.clips) == ("folder", "mine")
+    assert not main.open_workdir(again)
+
+
+def test_a_job_that_empties_nothing_does_not_advise_fresh(toy):
+    main.open_workdir(toy("--config=toy.py", "--workdir=here"))
+    with pytest.raises(UserError, match="lora.rank: 8 -> 9") as error:
+        main.open_workdir(toy("--job=eval", "--workdir=here", "--config.lora.rank=9", "--fresh"))
+    assert "--fresh" not in str(error.value)
 
 
 def test_a_workdir_without_a_run_is_an_error(toy):

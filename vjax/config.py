@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ml_collections import ConfigDict
+from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 from vjax.console import UserError
 from vjax.schema import EXPORTS, Config, Range, Regex, Rows
@@ -42,7 +43,7 @@ def defaults() -> ConfigDict:
 def freeze(values: Mapping | ConfigDict) -> Config:
     """Checks a config and freezes it; keys that are absent take their default.
 
-    Setting data.clips makes data.source `folder`.
+    Setting data.clips makes a data.source of `sample` `folder`; as a flag, any (vjax.main).
 
     Raises:
         ConfigError: an unknown key (with the nearest known one), a value of another type, out of
@@ -55,6 +56,35 @@ def freeze(values: Mapping | ConfigDict) -> Config:
         config = dataclasses.replace(config, data=data)
     _check_together(config)
     return config
+
+
+def read(spec: str) -> Config:
+    """The config that an experiment file gives: FILE.py[:PRESET]."""
+    return named(ConfigFileFlagParser("config").parse(spec), spec)
+
+
+def named(values: ConfigDict, spec: str) -> Config:
+    """Freezes what FILE.py[:PRESET] gave, and names it by that where it has no name."""
+    config = freeze(values)
+    file, _, preset = spec.partition(":")
+    return dataclasses.replace(
+        config, name=config.name or Path(file).stem, preset=config.preset or preset or "default"
+    )
+
+
+def saved(workdir: Path) -> Config | None:
+    """The config of the run in `workdir`; None if there is no config.json.
+
+    Raises:
+        UserError: a config.json that is damaged.
+    """
+    file = workdir / "config.json"
+    if not file.is_file():
+        return None
+    try:
+        return freeze(json.loads(file.read_text()))
+    except (json.JSONDecodeError, ConfigError) as error:
+        raise UserError(f"{file}: {error}; start over: --config=FILE.py --fresh") from None
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -103,8 +133,15 @@ def override_hash(config: Config, base: Config) -> str:
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest() if changed else ""
 
 
-def workdir(config: Config, base: Config) -> Path:
-    """`runs/NAME-PRESET`, with `-HASH8` of the overrides where there are any."""
+def workdir(config: Config, base: Config, job: str = "train") -> Path:
+    """`runs/NAME-PRESET`, with `-HASH8` of the overrides where there are any.
+
+    How a run is judged later does not make it another run.
+    """
+    if job != "needle_rows":  # whose rows are made of these
+        config = dataclasses.replace(config, needle=base.needle)
+    if job != "train":
+        config = dataclasses.replace(config, eval=base.eval)
     parts = (config.name, config.preset, override_hash(config, base))
     return Path("runs") / "-".join(part for part in parts if part)
 
@@ -218,7 +255,10 @@ def _check_together(config: Config):
     if data.source == "folder" and not data.clips:
         raise ConfigError("data.source=folder needs a folder of videos: --config.data.clips=DIR")
     if data.source == "procedural" and data.clips:
-        raise ConfigError(f"data.source=procedural contradicts data.clips={data.clips!r}: drop one")
+        raise ConfigError(
+            f"data.source=procedural contradicts data.clips={data.clips!r}: drop one, or set "
+            "data.source=folder"
+        )
     if data.window_min_s > data.window_max_s:
         raise ConfigError(
             f"data.window_min_s={data.window_min_s:g} is more than "

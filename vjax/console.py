@@ -28,6 +28,11 @@ class Interrupted(UserError):
         self.code = 128 + signal
 
 
+def many(count: int, thing: str) -> str:
+    """1 frame, 2 frames, 1,024 frames."""
+    return f"{count:,} {thing}{'s' if count != 1 else ''}"
+
+
 def table(headers: Sequence[str], rows: Iterable[Sequence]) -> str:
     """A plain-text table: columns of numbers flush right, others flush left; floats as 0.123.
 

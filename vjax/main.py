@@ -6,10 +6,10 @@
 The same command again resumes, or shows the results of a finished run.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import importlib
-import json
 import os
 import re
 import shutil
@@ -20,7 +20,6 @@ from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
-from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 from vjax import config as config_lib
 from vjax import console, schema
@@ -29,6 +28,8 @@ from vjax.console import UserError
 
 MEETING = ("coordinator", "num_processes", "process_id", "heartbeat_timeout")
 TOGETHER = ("train", "eval", "needle")  # jobs for several processes
+EMPTYING = ("train", "pretrain", "ladder")  # jobs for which --fresh empties the workdir
+SAVED = Path(__file__).parent / "saved.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,7 @@ def define_flags(values: flags.FlagValues, argv: Sequence[str] | None = None):
         "workdir",
         None,
         "Where the run lives; runs/CONFIG-PRESET[-HASH of overrides] if not given. "
-        "Alone, without --config, it names an earlier run.",
+        "Without --config it names an earlier run, whose config --config.KEY=VALUE overrides.",
         flag_values=values,
     )
     flags.DEFINE_list(
@@ -96,6 +97,7 @@ def parse(argv: Sequence[str], values: flags.FlagValues | None = None) -> Run:
     if values is None:
         values = flags.FlagValues()
         define_flags(values, argv)
+    argv = _of_run(argv)
     _check_config_flags(argv)
     try:
         rest = values(argv)
@@ -111,16 +113,17 @@ def parse(argv: Sequence[str], values: flags.FlagValues | None = None) -> Run:
         raise UserError(f"unexpected argument {rest[1]!r}: flags are written --name=value")
     if values.config is not None:
         spec = values["config"].config_filename
-        config = _freeze(values.config, spec)
-        base = _freeze(ConfigFileFlagParser("config").parse(spec), spec)
-        # how a run is judged later does not make it another run
-        named = dataclasses.replace(config, needle=base.needle)
-        if values.job != "train":
-            named = dataclasses.replace(named, eval=base.eval)
-        workdir = Path(values.workdir) if values.workdir else config_lib.workdir(named, base)
+        clips = _overrides(argv, "data.clips") and values.config.data.clips
+        if clips and not _overrides(argv, "data.source"):
+            values.config.data.source = "folder"
+        config = config_lib.named(values.config, spec)
+        if values.workdir:
+            workdir = Path(values.workdir)
+        else:
+            workdir = config_lib.workdir(config, config_lib.read(spec), values.job)
     elif values.workdir:
         workdir = Path(values.workdir)
-        config = _saved_config(workdir)
+        config = config_lib.saved(workdir)
         if config is None:
             raise UserError(
                 f"{workdir} holds no run (no config.json); start one: --config=experiments/FILE.py"
@@ -139,6 +142,23 @@ def parse(argv: Sequence[str], values: flags.FlagValues | None = None) -> Run:
     return Run(values.job, config, workdir, values.fresh, processes)
 
 
+def _overrides(argv: Sequence[str], key: str = "") -> bool:
+    """Whether the command line overrides that field, or any."""
+    pattern = re.compile(rf"--?(?:no)?config\.{re.escape(key) or '.*'}(=|$)")
+    return any(pattern.match(arg) for arg in argv)
+
+
+def _of_run(argv: Sequence[str]) -> Sequence[str]:
+    """The command line; overrides of the run in --workdir alone get the config that they change."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-workdir", "--workdir", nargs="?")
+    workdir = parser.parse_known_args(argv[1:])[0].workdir
+    named = any(re.match(r"--?config($|=)", arg) for arg in argv)
+    if named or not workdir or not _overrides(argv) or not config_lib.saved(Path(workdir)):
+        return argv
+    return [argv[0], f"--config={SAVED}:{workdir}", *argv[1:]]
+
+
 def _check_config_flags(argv: Sequence[str]):
     """The config file must exist and every overridden key too; absl would show a traceback."""
     named = any(re.match(r"--?config($|=)", arg) for arg in argv)
@@ -155,24 +175,6 @@ def _check_config_flags(argv: Sequence[str]):
                 raise UserError(f"there is no config file {file}; found {found}")
 
 
-def _freeze(values, spec: str) -> Config:
-    config = config_lib.freeze(values)
-    file, _, preset = spec.partition(":")
-    return dataclasses.replace(
-        config, name=config.name or Path(file).stem, preset=config.preset or preset or "default"
-    )
-
-
-def _saved_config(workdir: Path) -> Config | None:
-    file = workdir / "config.json"
-    if not file.is_file():
-        return None
-    try:
-        return config_lib.freeze(json.loads(file.read_text()))
-    except (json.JSONDecodeError, config_lib.ConfigError) as error:
-        raise UserError(f"{file}: {error}; start over with --fresh") from None
-
-
 def open_workdir(run: Run) -> bool:
     """Makes the workdir, or checks that it belongs to this config; `--fresh` training empties it.
 
@@ -184,23 +186,24 @@ def open_workdir(run: Run) -> bool:
             `--fresh` would delete a folder that is no run.
     """
     workdir, file = run.workdir, run.workdir / "config.json"
-    if run.fresh and run.job in ("train", "pretrain", "ladder") and workdir.exists():
+    if run.fresh and run.job in EMPTYING and workdir.exists():
         if not file.is_file() and any(workdir.iterdir()):
             raise UserError(f"--fresh would delete {workdir}, which holds no run (no config.json)")
         shutil.rmtree(workdir)
-    saved = _saved_config(workdir)
+    saved = config_lib.saved(workdir)
     if saved is None:
         workdir.mkdir(parents=True, exist_ok=True)
         whole = file.with_suffix(".tmp")
         whole.write_text(config_lib.to_json(run.config))
         os.replace(whole, file)
         return True
-    free = schema.EXECUTION + (() if run.job == "train" else ("eval.",))
+    free = schema.EXECUTION + schema.FREE.get(run.job, schema.JUDGING)
     if differ := [key for key in config_lib.diff(saved, run.config) if not key.startswith(free)]:
+        other = "start over with --fresh" if run.job in EMPTYING else "leave these as they were"
         raise UserError(
             f"{workdir} holds a run with another config:\n"
             f"{config_lib.describe_diff(saved, run.config, differ)}\n"
-            "choose another --workdir, or start over with --fresh"
+            f"choose another --workdir, or {other}"
         )
     return False
 

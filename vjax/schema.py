@@ -78,7 +78,8 @@ class Rows:
 @dataclass(frozen=True)
 class Data:
     source: Literal["sample", "procedural", "folder"] = "sample"
-    # a folder of videos; makes the source `folder`. Or something:FOLDER/SPLIT, moments:FOLDER/SPLIT
+    # a folder of videos; as a flag it makes the source `folder`. Or something:FOLDER/SPLIT,
+    # moments:FOLDER/SPLIT
     clips: str = ""
     mvbench: str = ""  # its folder: videos that it asks about are left out of these two
     stored: bool = False  # rows: frames of videos below `clips` come from what --job=store wrote
@@ -369,7 +370,14 @@ class Config:
 # prefixes of fields that say how a run is carried out, not what comes of it: free on resume
 EXECUTION = (
     "data.workers", "data.read_threads", "data.processes", "data.show_batch", "store.runner",
-    "store.beam", "train.log_every", "checkpoint.", "mesh.", "export.", "plan.", "needle.",
+    "store.beam", "train.log_every", "checkpoint.", "mesh.", "export.", "plan.",
     "model.attention", "model.context_parallel", "model.tower_batch", "model.vision_cache",
     "eval.prefill_chunk",
 )  # fmt: skip
+# and of those that say how a run is judged, by job; of a job that is not here, JUDGING
+JUDGING = ("needle.", "eval.")
+FREE = {
+    "train": ("needle.",),
+    "needle_rows": ("eval.",),
+    "needle": (*JUDGING, "data.source", "data.clips", "data.on_bad_clip", "data.max_bad_share"),
+}

@@ -103,7 +103,7 @@ def test_a_file_of_every_kind_of_question(read, tmp_path, name):
     rows = [
         GOOD,
         GOOD | {"id": "letters", "options": ["blue", "red"], "answer": "B"},
-        GOOD | {"id": "words", "options": ["blue", "red"]},
+        GOOD | {"id": "words", "options": ["red", "blue"]},
         GOOD | {"id": "short", "candidates": ["red", "green"]},
         {"path": "red.png", "prompt": "\nA. blue\nB. red\nWhich?", "answer": "B"},  # LongVA's form
     ]
@@ -132,6 +132,8 @@ def test_images_may_lie_in_a_folder(read, tmp_path):
         ({"answer": ""}, "answer is ''"),
         ({"answer": None}, "answer is None"),
         ({"question": 3}, "question is 3"),
+        ({"answer": 1}, 'answer is 1, which is no text; quote it: "1"'),
+        ({"id": "again"}, "asks the same of the same picture as"),
         ({"options": ["blue", "green"]}, "answer 'red' is none of 'blue', 'green'"),
         ({"candidates": ["blue", "green"]}, "answer 'red' is none of 'blue', 'green'"),
         ({"options": ["red"]}, "nothing to choose"),

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from vjax.data.needles import Needle, hide, prompt
+from vjax.data.needles import Needle, hide, place, prompt
 from vjax.evals import needle as evals
 from vjax.evals import needle_page, svg
 from vjax.evals.statistics import wilson
@@ -21,7 +21,7 @@ def one(**fields):
 
 def judged(needle, scores, generated):
     asked = prompt(needle, FRAMES)
-    where = dict(length=3, depth=0.5, haystack=0, tokens=40)
+    where = dict(length=3, depth=0.5, haystack=0, tokens=40, key="k")
     return evals.judge(needle, asked, scores, generated, **where)
 
 
@@ -60,6 +60,7 @@ def answers(right, *, lengths=(4, 8, 16), depths=(0.0, 0.5, 1.0), needles=10, ch
             haystack=0,
             needle=f"n{n}",
             tokens=10 * length + 20 + (depth is not None),
+            key=f"{length} {depth is not None and place(depth, length)} {n}",
             answer="red",
             chance=chance,
             scores=[-1.0, -2.0],
@@ -131,6 +132,50 @@ def test_a_control_that_succeeds_is_a_warning():
     assert "any text may be the answer" in evals.sentences(open_text)[0]
 
 
+@pytest.mark.parametrize("right", [1, 3, 9])
+def test_without_choices_what_is_right_all_the_same_is_not_found(right):
+    got = evals.summarise(answers(lambda length, depth, n: n < right, chance=0.0))
+    assert got["open"] == 10
+    assert not any(row["clear"] for row in (*got["cells"], *got["controls"]))
+    assert evals.reach(got) == 0
+    assert "clear of the control" in evals.sentences(got)[1]
+    assert "*" not in "".join(evals.table(got).splitlines()[:-2])
+    assert "not clear of the control" in svg.heat_map(got)
+
+
+@pytest.mark.parametrize(("found", "clear"), [(7, False), (9, True)])
+def test_without_choices_a_cell_has_to_be_above_the_interval_of_the_control(found, clear):
+    got = evals.summarise(
+        answers(lambda length, depth, n: n < (2 if depth is None else found), chance=0.0)
+    )
+    assert (wilson(found, 10)[0] > wilson(2, 10)[1]) == clear
+    assert {cell["clear"] for cell in got["cells"]} == {clear}
+
+
+def test_one_needle_without_choices_makes_the_control_count():
+    some = answers(lambda length, depth, n: n < (4 if depth is None else 6), chance=0.25)
+    assert all(cell["clear"] for cell in evals.summarise(some)["cells"])
+    some = [dataclasses.replace(one, chance=0.0) if one.needle == "n9" else one for one in some]
+    got = evals.summarise(some)
+    assert not any(cell["clear"] for cell in got["cells"])
+    assert "chance 22.5% (0 for the 1 of 10 needles without choices)" in evals.sentences(got)[0]
+
+
+def test_depths_of_one_place_are_said_and_not_counted_twice():
+    got = evals.summarise(answers(near, lengths=(1, 4)))
+    assert got["places"] == [2, 3]
+    assert evals.warnings(got) == [
+        "at 1 frame 3 depths are 2 places: depths of one place show the same answers"
+    ]
+    assert " of 60 questions (50 different) were answered right" in evals.sentences(got)[0]
+
+
+def test_one_frame_is_no_frames():
+    got = evals.summarise(answers(lambda *_: False, lengths=(1,), depths=(0.5,)))
+    assert evals.sentences(got)[1].startswith("Already at 1 frame some")
+    assert "1 frames" not in evals.table(got)
+
+
 def test_few_answers_and_unread_texts_are_warnings():
     few = answers(near, needles=4)
     assert evals.warnings(evals.summarise(few)) == [
@@ -138,7 +183,8 @@ def test_few_answers_and_unread_texts_are_warnings():
     ]
     mute = [dataclasses.replace(some, parsed=None) for some in answers(near)]
     assert evals.warnings(evals.summarise(mute)) == [
-        "0% of the texts that were written name an answer"
+        "100% of the texts that the model wrote name no choice, and count as wrong under 'greedy "
+        "text' (right here means by likelihood)"
     ]
 
 
@@ -208,7 +254,9 @@ def test_the_page_stands_alone_and_escapes(tmp_path):
 
 
 def test_the_results_page_names_command_and_picture():
-    text = evals.markdown(evals.summarise(answers(near)), "run this")
+    results = evals.summarise(answers(near)) | {"model": "step 3 of runs/x"}
+    text = evals.markdown(results, "run this")
     assert "    run this" in text
+    assert "Asked: step 3 of runs/x." in text
     assert "(needle.svg)" in text
     assert "Every depth is clear of chance up to 8 frames" in text

@@ -167,6 +167,16 @@ def test_another_grid_is_asked_of_the_same_run(experiment):
     assert workdir("--job=needle", "--config.seed=3") != workdir()
 
 
+def test_the_page_says_what_made_it(run, oracle, tmp_path, capsys):
+    run(tmp_path / "run", *GRID)
+    other = ("--config.needle.lengths=(1,)", "--config.needle.depths=(0.5,)")
+    run(tmp_path / "run", "--job=needle", "--config.needle.fps=3.0", *other)
+    assert "14 needles in 1 haystack of 1 frame, at 1 depth " in capsys.readouterr().out
+    page = (tmp_path / "run" / "needle" / "needle.md").read_text()
+    assert f"--job=needle --workdir={tmp_path / 'run'} '--config.needle.lengths=(1,)'" in page
+    assert "model, as it is." in page
+
+
 def test_several_haystacks(run, oracle, tmp_path):
     run(tmp_path / "run", *GRID, "--config.needle.haystacks=2")
     got = results(tmp_path / "run")
@@ -241,6 +251,17 @@ def test_more_tokens_than_the_model_has_positions(run, oracle, checkpoint, tmp_p
     assert len(oracle.asked) == ASKED
 
 
+@pytest.mark.parametrize("line", ['{"key": "a", "sco', '{"key": "a", "generated": "b"}', "[]"])
+def test_a_damaged_line_of_answers_is_named(run, oracle, tmp_path, capsys, line):
+    run(tmp_path / "run", *GRID)
+    file = tmp_path / "run" / "needle" / "answers.jsonl"
+    first, _, *rest = file.read_text().splitlines()
+    file.write_text("\n".join([first, line, *rest, ""]))
+    said = refused(run, capsys, tmp_path / "run")
+    assert f"{file}:2: no answer" in said
+    assert "--fresh" in said
+
+
 def test_a_bad_file_of_needles(run, oracle, tmp_path, capsys):
     (tmp_path / "mine.jsonl").write_text('{"image": "a.png", "question": "?", "answer": "b"}\n')
     said = refused(run, capsys, tmp_path / "run", f"--config.needle.file={tmp_path / 'mine.jsonl'}")
@@ -289,6 +310,16 @@ def test_rows_hide_a_needle_in_neighbouring_frames(run, tmp_path):
         assert load(video.path.parent / hidden[0]).shape == (16, 16, 3)
     assert lengths <= {1, 2, 3, 4}
     assert len(lengths) > 1
+
+
+def test_rows_of_another_run_stay(run, tmp_path, capsys):
+    flags = ("--job=needle_rows", "--config.needle.rows=2", "--config.needle.trained=1")
+    run(tmp_path / "run", *flags)
+    before = (tmp_path / "run" / "rows.jsonl").read_text()
+    with pytest.raises(SystemExit):
+        run(tmp_path / "run", *flags, "--config.needle.seed=1")
+    assert "holds a run with another config:\n  needle.seed: 0 -> 1" in capsys.readouterr().err
+    assert (tmp_path / "run" / "rows.jsonl").read_text() == before
 
 
 def test_rows_need_a_length(run, tmp_path, capsys):

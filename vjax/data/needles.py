@@ -101,6 +101,7 @@ def read_needles(
     A row has `image` (a path), `question`, `answer`, and, if it is multiple choice, `options`: the
     answer is one of them, or its letter. Of a short answer `candidates` may list all that are
     possible. `id` is the row's number where there is none; LongVA's `path` and `prompt` will do.
+    No two rows ask the same of the same picture.
 
     Args:
         folder: what paths are relative to; the file's own where empty.
@@ -114,7 +115,7 @@ def read_needles(
     if not len(rows):
         raise BadFile(f"{path}: no needle in it")
     folder = Path(folder or Path(path).parent)
-    found, known = [], {}
+    found, known, asked = [], {}, {}
     for n in range(len(rows)):
         row, name = rows[n], rows.where(n)
         try:
@@ -123,7 +124,10 @@ def read_needles(
             raise BadFile(f"{name}: {error}") from error
         if needle.id in known:
             raise BadFile(f"{name}: id {needle.id!r} is that of {known[needle.id]}")
-        known[needle.id] = name
+        same = (needle.image.tobytes(), needle.question, needle.options, needle.candidates)
+        if same in asked:
+            raise BadFile(f"{name}: asks the same of the same picture as {asked[same]}; remove one")
+        known[needle.id] = asked[same] = name
         found.append(needle)
     return found
 
@@ -162,8 +166,10 @@ def _needle(row: Mapping, number: int, folder: Path, size: int, resize: str) -> 
 
 def _text(fields: Mapping, name: str) -> str:
     value = fields.get(name)
-    if not isinstance(value, str) or not value.strip():
+    if value is None or value == "" or str(value).isspace():
         raise ValueError(f"{name} is {value!r}; a needle is an image, a question and its answer")
+    if not isinstance(value, str):
+        raise ValueError(f'{name} is {value!r}, which is no text; quote it: "{value}"')
     return value
 
 

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vjax import console
-from vjax.data.needles import Needle
-from vjax.evals.findings import verdict
+from vjax.data.needles import Needle, place
 from vjax.evals.parsing import strict
 from vjax.evals.statistics import cluster_bootstrap, wilson
 from vjax.prompts import Prompt
@@ -31,6 +30,7 @@ class Answer:
         haystack: its number.
         needle: its id.
         tokens: of the question with its answer.
+        key: of the prompt: two answers that share it are one, of a question that was asked once.
         answer: the right one, a text.
         chance: of a guess; 0 where any text may be the answer.
         scores: log-probability of each option or candidate; [] where there are none.
@@ -45,6 +45,7 @@ class Answer:
     haystack: int
     needle: str
     tokens: int
+    key: str
     answer: str
     chance: float
     scores: list[float]
@@ -68,6 +69,7 @@ def judge(
     depth: float | None,
     haystack: int,
     tokens: int,
+    key: str,
 ) -> Answer:
     """Scores one answer.
 
@@ -94,6 +96,7 @@ def judge(
         haystack=haystack,
         needle=needle.id,
         tokens=tokens,
+        key=key,
         answer=needle.answer,
         chance=needle.chance,
         scores=scores,
@@ -107,11 +110,18 @@ def summarise(answers: Sequence[Answer], *, samples: int = 1000) -> dict:
     """What the answers come to.
 
     Returns:
-        lengths and depths in order; tokens, the most of each length; cells, one for each length and
-        depth, and controls, one for each length, of n, right, accuracy, low, high (Wilson), chance,
+        lengths and depths in order; tokens, the most of each length, and places, how many different
+        ones its depths are; cells, one for each length and depth, and controls, one for each
+        length, of n, prompts (different ones), right, accuracy, low, high (Wilson), chance, clear,
         accuracy_parsed and parsed (share that could be parsed) of the texts; found and control, the
-        same of all cells and of all controls, low and high over needles (a bootstrap, since one
-        needle is asked about in every cell); needles, {id: n, right}, the control left out.
+        same but for clear of all cells and of all controls, low and high over needles (a bootstrap,
+        since one needle is asked about in every cell); needles, {id: n, right}, the control left
+        out; open, how many of them any text may answer; named, the share of the others' texts that
+        name one of their choices, None without such.
+
+    A cell is clear if its interval lies above chance and, where there are open needles, above the
+    interval of the control of its length too: what a guess at any text is worth, only the control
+    tells. A control is clear if it lies above chance, and never where there are open needles.
 
     Raises:
         ValueError: a cell or a control without the answers that another has.
@@ -129,16 +139,24 @@ def summarise(answers: Sequence[Answer], *, samples: int = 1000) -> dict:
         raise ValueError(f"cells hold {sorted({len(some) for some in asked.values()})} answers")
     found = [one for one in answers if one.depth is not None]
     control = [one for one in answers if one.depth is None]
+    free = {one.needle for one in found if not one.chance}
+    named = [one.parsed is not None for one in found if one.chance]
+    controls = {n: _share(by_cell[n, None]) for n in lengths}
+    cells = {cell: _share(some) for cell, some in by_cell.items() if cell[1] is not None}
+    for (length, _), row in cells.items():
+        least = max(row["chance"], controls[length]["high"] if free else 0.0)
+        row["clear"] = row["low"] > least
+    for row in controls.values():
+        row["clear"] = not free and row["low"] > row["chance"]
     return {
         "lengths": lengths,
         "depths": depths,
         "tokens": [max(one.tokens for one in answers if one.length == n) for n in lengths],
+        "places": [len({place(depth, n) for depth in depths}) for n in lengths],
         "cells": [
-            {"length": n, "depth": depth} | _share(by_cell[n, depth])
-            for n in lengths
-            for depth in depths
+            {"length": n, "depth": depth} | cells[n, depth] for n in lengths for depth in depths
         ],
-        "controls": [{"length": n} | _share(by_cell[n, None]) for n in lengths],
+        "controls": [{"length": n} | controls[n] for n in lengths],
         "found": _over_needles(found, samples),
         "control": _over_needles(control, samples),
         "needles": {
@@ -146,6 +164,8 @@ def summarise(answers: Sequence[Answer], *, samples: int = 1000) -> dict:
             for name in dict.fromkeys(one.needle for one in found)
             for some in [[one for one in found if one.needle == name]]
         },
+        "open": len(free),
+        "named": sum(named) / len(named) if named else None,
     }
 
 
@@ -154,6 +174,7 @@ def _share(answers: Sequence[Answer]) -> dict:
     low, high = wilson(right, n)
     return {
         "n": n,
+        "prompts": len({one.key for one in answers}),
         "right": right,
         "accuracy": right / n,
         "low": low,
@@ -171,73 +192,104 @@ def _over_needles(answers: Sequence[Answer], samples: int) -> dict:
 
 
 def reach(results: Mapping) -> int:
-    """The longest haystack in which every depth is clear of chance, shorter ones too; 0 = none."""
+    """The longest haystack in which every depth is clear, shorter ones too; 0 = none."""
     longest = 0
     for length in results["lengths"]:
-        if any(verdict(c) != "above" for c in results["cells"] if c["length"] == length):
+        if not all(cell["clear"] for cell in results["cells"] if cell["length"] == length):
             break
         longest = length
     return longest
+
+
+def level(results: Mapping) -> str:
+    """What a cell has to be clear of, in words."""
+    return "the control" if results["open"] else "chance"
 
 
 def sentences(results: Mapping) -> list[str]:
     """What was found, and how far."""
     found, control, lengths = results["found"], results["control"], results["lengths"]
     said = [
-        f"{found['right']} of {found['n']} questions were answered right ({found['accuracy']:.1%}, "
-        f"{found['low']:.1%} to {found['high']:.1%} over needles), {_guess(found)}; "
-        f"{control['accuracy']:.1%} of {control['n']} where the needle was left out."
+        f"{found['right']} of {found['n']} questions{_different(found)} were answered right "
+        f"({found['accuracy']:.1%}, {found['low']:.1%} to {found['high']:.1%} over needles), "
+        f"{_guess(results)}; {control['accuracy']:.1%} of {control['n']}{_different(control)} "
+        "where the needle was left out."
     ]
-    far = reach(results)
+    far, clear = reach(results), f"clear of {level(results)}"
     if far == lengths[-1]:
-        said.append(f"Every depth is clear of chance, up to {far:,} frames.")
+        said.append(f"Every depth is {clear}, up to {console.many(far, 'frame')}.")
     elif far:
         at = lengths[lengths.index(far) + 1]
-        said.append(f"Every depth is clear of chance up to {far:,} frames, and not at {at:,}.")
+        said.append(
+            f"Every depth is {clear} up to {console.many(far, 'frame')}, and not at {at:,}."
+        )
     else:
-        said.append(f"Already at {lengths[0]:,} frames some depth is not clear of chance.")
+        said.append(f"Already at {console.many(lengths[0], 'frame')} some depth is not {clear}.")
     return said
 
 
-def _guess(row: Mapping) -> str:
-    return f"chance {row['chance']:.1%}" if row["chance"] else "any text may be the answer"
+def _different(row: Mapping) -> str:
+    """How many prompts the answers are to, where some share one."""
+    return f" ({row['prompts']} different)" if row["prompts"] < row["n"] else ""
+
+
+def _guess(results: Mapping) -> str:
+    free, total = results["open"], len(results["needles"])
+    if free == total:
+        return "any text may be the answer"
+    said = f"chance {results['found']['chance']:.1%}"
+    return f"{said} (0 for the {free} of {total} needles without choices)" if free else said
 
 
 def warnings(results: Mapping) -> list[str]:
     """What a reader must know before believing the numbers, the gravest first."""
     said = []
     control, n = results["control"], results["cells"][0]["n"]
-    if control["low"] > control["chance"] and control["chance"]:
+    if not results["open"] and control["low"] > control["chance"]:
         said.append(
             f"without the needle {control['accuracy']:.1%} are right (interval "
             f"{control['low']:.1%} to {control['high']:.1%}, chance {control['chance']:.1%}): "
             "questions give their answers away, or haystacks show them"
         )
-    elif control["right"] and not control["chance"]:
+    elif results["open"] and control["accuracy"] > control["chance"]:
         said.append(f"without the needle {control['accuracy']:.1%} are right all the same")
     if n < FEW:
-        said.append(f"{n} answers a cell: its interval is wide (more needles or needle.haystacks)")
-    if results["found"]["parsed"] < LOW_PARSED:
+        some = f"{n} answers a cell" if n > 1 else "1 answer a cell"
+        said.append(f"{some}: its interval is wide (more needles or needle.haystacks)")
+    depths = len(results["depths"])
+    for length, places in zip(results["lengths"], results["places"], strict=True):
+        if places < depths:
+            said.append(
+                f"at {console.many(length, 'frame')} {depths} depths are "
+                f"{console.many(places, 'place')}: depths of one place show the same answers"
+            )
+    if results["named"] is not None and results["named"] < LOW_PARSED:
         said.append(
-            f"{results['found']['parsed']:.0%} of the texts that were written name an answer"
+            f"{1 - results['named']:.0%} of the texts that the model wrote name no choice, and "
+            "count as wrong under 'greedy text' (right here means by likelihood)"
         )
     return said
 
 
 def table(results: Mapping) -> str:
-    """Shares right by depth and length. `*`: the interval is clear of chance."""
+    """Shares right by depth and length. `*`: the interval is clear of `level`."""
     rows = [
         (f"{depth:.0%}", *(_starred(cell) for cell in results["cells"] if cell["depth"] == depth))
         for depth in results["depths"]
     ]
     rows.append(("no needle", *map(_starred, results["controls"])))
-    heads = (f"{n} frames" for n in results["lengths"])
-    note = f"* 95 % interval of {results['cells'][0]['n']} answers clear of chance"
-    return console.table(("depth", *heads), rows) + f"\n{note} ({_guess(results['found'])})"
+    heads = (console.many(n, "frame") for n in results["lengths"])
+    note = (
+        f"* 95 % interval of {console.many(results['cells'][0]['n'], 'answer')} clear of "
+        f"{level(results)} ({_guess(results)})"
+    )
+    if results["open"]:
+        note += "\n  that is above the interval of `no needle` at this length, and above chance"
+    return console.table(("depth", *heads), rows) + f"\n{note}"
 
 
 def _starred(row: Mapping) -> str:
-    return f"{row['accuracy']:.3f}{'*' if verdict(row) == 'above' else ' '}"
+    return f"{row['accuracy']:.3f}{'*' if row['clear'] else ' '}"
 
 
 def markdown(results: Mapping, command: str) -> str:
@@ -249,7 +301,12 @@ def markdown(results: Mapping, command: str) -> str:
         "",
         *(f"    {line}" for line in command.splitlines()),
         "",
+        f"Asked: {results['model']}.",
+        "",
         "![Share of right answers by length and depth](needle.svg)",
+        "",
+        f"In the picture a dot marks a cell that is not clear of {level(results)}, in the table a "
+        "`*` one that is.",
         "",
         *(line for sentence in sentences(results) for line in (sentence, "")),
         "```",

@@ -17,6 +17,8 @@ from vjax.prompts import Prompt
 SIDE = 208  # pixels of a picture, which the page shows at half of that
 AROUND = 4  # frames shown on either side of the needle in the example
 MOST = 100  # needles shown
+# how answers are judged: of needles with choices, of some with and some without, of others
+JUDGED = (", by likelihood", ", by likelihood where there are choices", "")
 
 
 def write_page(
@@ -56,7 +58,8 @@ def write_page(
         sentences=needle.sentences(results),
         warnings=needle.warnings(results),
         heat=Markup(svg.heat_map(results)),
-        choices=bool(results["found"]["chance"]),
+        judged=JUDGED[min(results["open"], 1) + (results["open"] == len(results["needles"]))],
+        level=needle.level(results),
         film=film,
         pictures=last + 1,
         question="".join(value for kind, value in example.parts if kind == "text"),

@@ -111,7 +111,7 @@ def row_bar(length: int, segments: Sequence[Mapping], height=34) -> str:
 def heat_map(results: Mapping) -> str:
     """Share of right answers by length (across) and depth (down), the control below; its own style.
 
-    A dot marks what is not clear of chance.
+    A dot marks what is not clear of chance, or, of needles without choices, of the control.
 
     Args:
         results: what `needle.summarise` gives; `trained`, if not 0, are the frames of the longest
@@ -147,7 +147,7 @@ def heat_map(results: Mapping) -> str:
             f'width="{w - 2}" height="{h - 2}" rx="2" fill="{_shade(share)}"/>'
         )
         text(x + w / 2, y + h / 2 + 5, f"{100 * share:.0f}", "pale" if share > 0.55 else "")
-        if depth is not None and cell["low"] <= cell["chance"]:
+        if depth is not None and not cell["clear"]:
             parts.append(f'<circle cx="{x + w - 9}" cy="{y + 10}" r="3"/>')
         parts.append("</g>")
     text(left - 10, below + h + 18, "frames", "side")
@@ -170,14 +170,15 @@ def heat_map(results: Mapping) -> str:
         )
     for share in (0, 0.5, 1):
         text(left + share * scale, y + 24, f"{share:.0%}", "small")
-    if chance := results["found"]["chance"]:
-        x = left + chance * scale
-        parts.append(f'<line x1="{x:g}" x2="{x:g}" y1="{y - 4}" y2="{y + 14}"/>')
-        text(x, y - 8, "chance", "small")
+    free = results["open"]
+    x = left + results["control" if free else "found"]["accuracy" if free else "chance"] * scale
+    parts.append(f'<line x1="{x:g}" x2="{x:g}" y1="{y - 4}" y2="{y + 14}"/>')
+    text(x, y - 8, "no needle" if free else "chance", "small")
     x = left + scale + 26
-    if any(cell["low"] <= cell["chance"] for cell in results["cells"]):
+    if not all(cell["clear"] for cell in results["cells"]):
         parts.append(f'<circle cx="{x}" cy="{y + 5}" r="3"/>')
-        text(x + 9, y + 9, "not clear of chance", "small", ' style="text-anchor:start"')
+        said = f"not clear of {'the control' if free else 'chance'}"
+        text(x + 9, y + 9, said, "small", ' style="text-anchor:start"')
     return "".join([*parts, "</svg>"])
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from vjax import distributed
 from vjax.checkpoints import Checkpoints
-from vjax.config import Config
-from vjax.console import UserError, progress, say
+from vjax.config import Config, saved
+from vjax.console import UserError, many, progress, say
 from vjax.data import needles
 from vjax.data.needles import Needle
 from vjax.evals import needle_page, svg
@@ -30,7 +30,7 @@ from vjax.evals.needle import (
 )
 from vjax.families.fields import read_json
 from vjax.generate import ask
-from vjax.jobs import _haystack, _model, _scores
+from vjax.jobs import _command, _haystack, _model, _scores
 from vjax.prompts import Prompt
 
 FOLDER, ANSWERS = "needle", "answers.jsonl"
@@ -69,16 +69,18 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     answer, needle.html, needle.svg and needle.md.
 
     Raises:
-      UserError: a bad needle, too few frames, or more tokens than the model has positions.
+      UserError: a bad needle, too few frames, more tokens than the model has positions, or a line
+        of answers.jsonl that is none.
     """
     options, folder = config.needle, workdir / FOLDER
     model = _model.load(config)
     hidden = _haystack.hidden(config, model)
     state, step = model.trainable, None
     if Checkpoints(workdir / "checkpoints").latest_step() is not None:
-        saved = _model.restore(config, workdir, model)
-        state, step = saved.trainable, saved.step
-    asked = f"step {step} of {workdir}" if step is not None else f"{model.folder}, as it is"
+        newest = _model.restore(config, workdir, model)
+        state, step = newest.trainable, newest.step
+    base = config.model.path or model.folder.name
+    asked = f"step {step} of {workdir}" if step is not None else f"{base}, as it is"
     parts = (model.graphdef, state, model.frozen)
     if fresh and distributed.is_first():
         (folder / ANSWERS).unlink(missing_ok=True)
@@ -89,8 +91,9 @@ def run(config: Config, workdir: Path, *, fresh: bool = False):
     _check_length(config, model, hidden, lengths[-1])
     count = len(lengths) * options.haystacks * len(hidden) * (len(depths) + 1)
     say(
-        f"{asked}: {len(hidden)} needles in {options.haystacks} haystacks of "
-        f"{', '.join(map(str, lengths))} frames, at {len(depths)} depths and not at all"
+        f"{asked}: {many(len(hidden), 'needle')} in {many(options.haystacks, 'haystack')} of "
+        f"{', '.join(map(str, lengths))} frame{'s' if lengths != [1] else ''}, at "
+        f"{many(len(depths), 'depth')} and not at all"
     )
     answers, example = [], None  # of a question as people see it, its answer too
     who = _identity(config, model, workdir, step)
@@ -141,7 +144,7 @@ def _write(
         place=needles.place(shown.depth, shown.length),
         said=said,
     )
-    write_text(folder / "needle.md", markdown(results, _commands(config, results["step"])))
+    write_text(folder / "needle.md", markdown(results, _commands(config, workdir, results["step"])))
     say(table(results))
     for sentence in sentences(results):
         say(sentence)
@@ -150,15 +153,16 @@ def _write(
     say(f"{folder / 'needle.html'}")
 
 
-def _commands(config: Config, step: int | None) -> str:
-    """Those that lead here, where nothing was overridden."""
-    base = f"./launch/local python -m vjax.main --config=experiments/{config.name}.py"
-    lines = [f"{base}:{config.preset} --job=needle"]
+def _commands(config: Config, workdir: Path, step: int | None) -> str:
+    """Those that lead here: of the rows that were learnt from, of the training, and this one."""
+    lines = [_command.command(config, "needle", workdir)]
     if step is not None:
-        lines.insert(0, f"{base}:{config.preset}")
+        trained = saved(workdir)
+        lines.insert(0, _command.command(trained, "train", workdir))
         if config.needle.trained and config.data.mixture:
-            rows = Path(config.data.mixture[0].path).parent
-            lines.insert(0, f"{base}:{config.preset} --job=needle_rows --workdir={rows}")
+            folder = Path(config.data.mixture[0].path).parent
+            if made := saved(folder):  # else other rows, which no job has made
+                lines.insert(0, _command.command(made, "needle_rows", folder))
     return "\n".join(lines)
 
 
@@ -226,20 +230,34 @@ def _answered(
             file.parent.mkdir(parents=True, exist_ok=True)
             with open(file, "a", encoding="utf-8") as out:
                 out.write("".join(lines))
-    return [judge(one.needle, one.prompt, **known[one.key], **one.place) for one in group]
+    return [
+        judge(one.needle, one.prompt, key=one.key, **known[one.key], **one.place) for one in group
+    ]
 
 
 def _known(file: Path) -> dict[str, dict]:
-    """What was answered before, by key; a line that was cut short by a stop is cut off."""
+    """What was answered before, by key; a line that was cut short by a stop is cut off.
+
+    Raises:
+      UserError: another line that is no answer.
+    """
     if not file.exists():
         return {}
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
-        if distributed.is_first():
-            write_text(file, "".join(lines))
-    rows = [json.loads(line) for line in lines]
-    return {row["key"]: {"scores": row["scores"], "generated": row["generated"]} for row in rows}
+    lines, known = file.read_bytes().splitlines(keepends=True), {}
+    short = bool(lines) and not lines[-1].endswith(b"\n")
+    for number, line in enumerate(lines[:-1] if short else lines, 1):
+        try:
+            row = json.loads(line)
+            scores = [float(score) for score in row["scores"]]
+            known[str(row["key"])] = {"scores": scores, "generated": str(row["generated"])}
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{file}:{number}: no answer ({type(error).__name__}: {error}); delete this line, "
+                "and it is asked again, or ask all again with --fresh"
+            ) from error
+    if short and distributed.is_first():
+        write_text(file, b"".join(lines[:-1]).decode())
+    return known
 
 
 def _digest(*parts: str | np.ndarray) -> str:
