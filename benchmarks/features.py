@@ -97,7 +97,7 @@ def measure(name: str, spec, steps: int) -> tuple:
     without, cached = (statistics.median(took[how][1:]) for how in ("without", "with"))
     count = sum(x.size for x in jax.tree.leaves(nnx.state(model.tower)))
     columns = (f"{1e3 * x:.0f} ms" for x in (without, cached, filled))
-    return (name, f"{count:,}", *columns, f"{cached / without:.2f}", f"{size / 1024:.0f} KiB")
+    return (name, f"{count:,}", *columns, f"{cached / without:.2f}", f"{size / 1024:.1f} KiB")
 
 
 def main():

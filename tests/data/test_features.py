@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vjax.data import features
-from vjax.data.features import FeatureStore, Stale, keys_of, looked
+from vjax.data.features import FeatureStore, Stale, Unusable, keys_of, looked
 
 SETTINGS = {"weights": "ab", "vision.image_size": 8, "vision.taps": (1, 2)}
 LAYOUT = {"features": ((4, 6), "bfloat16"), "still_features": ((1, 3), "float32")}
@@ -99,6 +99,97 @@ def test_a_part_whose_keys_were_not_written_is_not_there(tmp_path):
     keys.write_bytes(said * 2)
     with pytest.raises(ValueError, match=r"not the 2 rows of .*\.keys: delete both"):
         store(tmp_path)
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A folder with the features of pictures 1, 2 and 3 in one part."""
+    folder = tmp_path / "kept"
+    made = store(folder)
+    made.add(keys_of(pictures(1, 2, 3)), values(1, 2, 3))
+    made.flush()
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".keys"])
+def test_features_without_settings_are_refused(kept, suffix):
+    (kept / "settings.json").unlink()
+    for file in kept.iterdir():
+        if file.suffix != suffix:
+            file.unlink()
+    with pytest.raises(Unusable, match=rf"kept holds features \(\w+\{suffix}\) and no settings"):
+        store(kept)
+    assert not (kept / "settings.json").exists()
+
+
+def test_the_row_that_was_altered_is_named(kept):
+    (file,) = kept.glob("*.npy")
+    data = bytearray(file.read_bytes())
+    data[-2 * ROW :] = bytes(ROW) + data[-ROW:]  # the second of three
+    file.write_bytes(data)
+    opened = store(kept)
+    same(opened.read(keys_of(pictures(1, 3)))[1], values(1, 3))
+    said = rf"{file}: row 1 is not what its checksum in {file.stem}\.keys says: delete both"
+    with pytest.raises(Unusable, match=said):
+        opened.read(keys_of(pictures(1, 2)))
+
+
+def test_a_row_under_another_picture_s_key_is_refused(kept):
+    (file,) = kept.glob("*.keys")
+    data, record = file.read_bytes(), features.RECORD
+    key = features.KEY
+    file.write_bytes(data[record:][:key] + data[key:record] + data[:key] + data[record + key :])
+    with pytest.raises(Unusable, match="row 1 is not what its checksum"):
+        store(kept).read(keys_of(pictures(1)))
+
+
+def test_a_row_is_checked_when_it_is_first_read(kept, monkeypatch):
+    checked = []
+    monkeypatch.setattr(
+        features, "sum_of", lambda key, row, of=features.sum_of: checked.append(key) or of(key, row)
+    )
+    opened, (one, two) = store(kept), keys_of(pictures(1, 2))
+    opened.read([one, two, one])
+    opened.read([two])
+    assert checked == [one, two]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: b"", lambda data: data[:-1], lambda data: b"?" * 128 + data[128:]],
+    ids=["empty", "cut", "another header"],
+)
+def test_a_damaged_file_is_named(kept, damage):
+    (file,) = kept.glob("*.npy")
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(Unusable, match=rf"{file}: not a whole file .*: delete both"):
+        store(kept)
+
+
+@pytest.mark.parametrize("text", ["", "{", "null"])
+def test_broken_settings_are_named(kept, text):
+    (kept / "settings.json").write_text(text)
+    with pytest.raises(Unusable, match=r"kept/settings\.json: not the settings .*: name another"):
+        store(kept)
+
+
+def test_a_file_is_no_folder_of_features(tmp_path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(Unusable, match=rf"{place}: no features can be kept there \(.*: name a"):
+            store(place)
+
+
+def test_a_folder_without_room_is_named(kept, monkeypatch):
+    opened = store(kept)
+    opened.add(keys_of(pictures(4)), values(4))
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(Unusable, match="kept: no features can be kept there \\(No space left"):
+        opened.flush()
 
 
 def test_a_batch_gets_what_is_known_of_its_pictures(tmp_path):

@@ -89,6 +89,18 @@ def test_a_damaged_checkpoint_folder_is_named(failed, checkpoint, tmp_path, file
     assert str(folder) in said and message in said
 
 
+@pytest.mark.parametrize("job", ["train", "eval"])
+def test_kv_heads_that_no_mesh_splits_are_named_before_weights_are_read(failed, monkeypatch, job):
+    def read(*args, **options):
+        raise AssertionError("weights were read before the mistake was found")
+
+    monkeypatch.setattr(_model, "load_weights", read)
+    said = failed(
+        f"--job={job}", "--config.mesh.context=4", "--config.model.context_parallel=ulysses"
+    )
+    assert "mesh.context=4 does not divide 1: use ring or all_gather" in said
+
+
 @pytest.mark.parametrize("job", ["eval", "export"])
 def test_a_run_without_a_checkpoint_cannot_be_scored_or_exported(failed, job):
     assert "holds no checkpoint yet; train first" in failed(f"--job={job}")

@@ -50,6 +50,43 @@ def test_losses_with_and_without_are_the_same_to_the_bit(train_only, tmp_path, m
     assert ", of which 0 went through the tower" in capsys.readouterr().out
 
 
+def test_altered_features_end_the_run_and_are_named(train_only, tmp_path):
+    folder = tmp_path / "features"
+    train_only("cold", f"--config.model.vision_cache={folder}")
+    for file in folder.glob("*.npy"):
+        file.write_bytes(file.read_bytes()[:128].ljust(file.stat().st_size, b"\0"))
+    said = rf"model.vision_cache: {folder}/\w+\.npy: row \d+ is not what its checksum"
+    with pytest.raises(UserError, match=said):
+        train_only("warm", f"--config.model.vision_cache={folder}")
+
+
+def test_each_count_of_pictures_is_of_what_was_done_since_the_last(parsed, tmp_path, capsys):
+    kept = f"--config.model.vision_cache={tmp_path / 'features'}"
+    config = parsed(tmp_path / "run", *FROZEN, kept).config
+    loaded = _model.load(config)
+    made = _features.make(config, loaded.parts, make_mesh())
+    side = loaded.video.image_size
+    images = np.zeros((2, side, side, 3), np.uint8)
+    images[1] = 255
+    for what in ("before", "after"):
+        made({"images": images})
+        made.close(what)
+    lines = [line.split(";")[0] for line in capsys.readouterr().out.splitlines()]
+    assert lines[-2:] == [
+        "before: 2 pictures, of which 2 went through the tower",
+        "after: 2 pictures, of which 0 went through the tower",
+    ]
+
+
+def test_a_folder_that_cannot_be_is_refused(parsed, tmp_path):
+    (tmp_path / "file").touch()
+    config = parsed(
+        tmp_path / "run", *FROZEN, f"--config.model.vision_cache={tmp_path}/file"
+    ).config
+    with pytest.raises(UserError, match="model.vision_cache: .*/file: no features can be kept"):
+        _features.make(config, _model.load(config).parts, make_mesh())
+
+
 def test_another_tower_s_features_are_refused(parsed, tmp_path):
     kept = f"--config.model.vision_cache={tmp_path / 'features'}"
     config = parsed(tmp_path / "run", *FROZEN, kept).config

@@ -91,7 +91,8 @@ def test_check_is_content_with_a_sound_folder(job, tmp_path):
 
 def test_check_has_a_line_for_every_file_and_says_why(job, corpus, tmp_path):
     spoil(corpus)
-    with pytest.raises(UserError, match=r"(?s)6 of 9 files are bad.*on_bad_clip=skip"):
+    flags = "--config.data.on_bad_clip=skip --config.data.max_bad_share=0.67"  # both are needed
+    with pytest.raises(UserError, match=rf"(?s)6 of 9 files are bad.*{flags}$"):
         job("check")
     lines = [json.loads(line) for line in (tmp_path / "w" / "check.jsonl").open()]
     assert {line["path"] for line in lines if line["ok"]} == {"a.mp4", "b.mp4", "c.mkv"}

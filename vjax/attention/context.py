@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,17 @@ from vjax.sharding import RULES, fitting_spec, mesh_axes
 def context_size() -> int:
     """Devices over which the tokens of a row are split."""
     return mesh_axes().get("context", 1)
+
+
+def check_heads(heads: int, sizes: Mapping[str, int]):
+    """Raises ValueError where `ulysses` cannot split so many kv heads on a mesh of these sizes."""
+    n, tensor = sizes["context"], math.prod(sizes[axis] for axis in RULES["kv_heads"])
+    heads = heads if heads % tensor else heads // tensor  # what it does not divide lies whole
+    if heads % n:
+        raise ValueError(
+            f"context_parallel=ulysses splits kv heads, and mesh.context={n} does not divide "
+            f"{heads}: use ring or all_gather"
+        )
 
 
 def split_rows_and_heads(attend: Callable, q, k, v, mask: Mask, rows: str = "batch"):
@@ -68,15 +79,7 @@ def _all_gather(q, k, v, mask, *, scale, spec, local):
 
 def _ulysses(q, k, v, mask, *, scale, spec, local):
     """Whole rows of some heads, in place of some tokens of all heads (arXiv 2309.14509)."""
-    n, axes = context_size(), mesh_axes()
-    heads = k.shape[2]
-    if spec[2] is not None:
-        heads //= math.prod(axes[axis] for axis in RULES["kv_heads"])
-    if heads % n:
-        raise ValueError(
-            f"context_parallel=ulysses splits kv heads, and mesh.context={n} does not divide "
-            f"{heads}: use ring or all_gather"
-        )
+    check_heads(k.shape[2], mesh_axes())
 
     def one(q, k, v, mask):
         swap = functools.partial(lax.all_to_all, axis_name="context", tiled=True)

@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,8 @@ def prepare(config: Config) -> Corpus:
                     )
                 except VideoError as error:
                     raise UserError(
-                        f"{error}\n--config.data.on_bad_clip=skip leaves such files out"
+                        f"{error}\n--config.data.on_bad_clip=skip leaves such files out, up to "
+                        f"data.max_bad_share={data.max_bad_share:g} of all; --job=check finds them"
                     ) from error
                 bar.update(len(paths) - bar.n)
             keys[split] = built.keys
@@ -154,7 +156,7 @@ def judge(config: Config, parts: Parts, bad: Sequence[Drop]):
     count = "\n".join([f"{len(bad)} of {total} files are bad", *reasons])
     if data.on_bad_clip == "error":
         raise UserError(
-            f"{count}\nremove them, or go on without them: --config.data.on_bad_clip=skip"
+            f"{count}\nremove them, or go on without them: {skipping(config, bad, total)}"
         )
     if len(bad) > data.max_bad_share * total:
         raise UserError(f"{count}\nmore than data.max_bad_share={data.max_bad_share:g}")
@@ -162,6 +164,15 @@ def judge(config: Config, parts: Parts, bad: Sequence[Drop]):
     for split, paths in parts.items():
         if paths and names.issuperset(written(str(path)) for path in paths):
             raise UserError(f"{count}\nand so all {len(paths)} of the {split} clips are")
+
+
+def skipping(config: Config, bad: Sized, total: int) -> str:
+    """The flags with which a run goes on without the bad files, of `total`."""
+    flags, share = "--config.data.on_bad_clip=skip", len(bad) / max(total, 1)
+    if share <= config.data.max_bad_share:
+        return flags
+    enough = math.ceil(100 * share) / 100
+    return f"{flags} --config.data.max_bad_share={enough:g}"
 
 
 def resize_of(config: Config) -> str:

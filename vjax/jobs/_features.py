@@ -1,7 +1,9 @@
 """Features of a frozen tower, computed once: what is not in the store goes through the tower."""
 
+import contextlib
 import dataclasses
 import hashlib
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +15,25 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from vjax import distributed
 from vjax.config import Config
 from vjax.console import UserError, say
-from vjax.data.features import FeatureStore, Looked, keys_of, looked
+from vjax.data.features import FeatureStore, Looked, Unusable, keys_of, looked
 from vjax.jobs._model import dtype_of
 from vjax.models.lora import path_str
 from vjax.models.video_llm import look
 from vjax.sharding import place
 
-GB = 10**9
+GB, MB = 10**9, 10**6
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Around all that reads and writes features: a folder that cannot serve is a UserError.
+
+    It comes from the threads that make batches, too.
+    """
+    try:
+        yield
+    except Unusable as error:
+        raise UserError(f"model.vision_cache: {error}") from error
 
 
 def make(config: Config, parts: tuple, mesh: Mesh) -> "Features | None":
@@ -29,7 +43,8 @@ def make(config: Config, parts: tuple, mesh: Mesh) -> "Features | None":
       parts: graphdef, trainable and frozen variables.
 
     Raises:
-      UserError: a tower that trains, or a folder of another one's features.
+      UserError: a tower that trains, or a folder that cannot serve: of another one's features,
+        damaged, or none.
     """
     if not config.model.vision_cache:
         return None
@@ -43,7 +58,7 @@ class Features:
     """Batches with features in the place of pictures.
 
     The tower runs on parts of model.tower_batch pictures a device, as it does in the step of a run
-    without the store: the same program gives the same bits.
+    without the store: the same program gives the same bits. To be used where errors are `told`.
 
     Raises:
       ValueError: as `make`.
@@ -144,15 +159,21 @@ class Features:
         self.computed += len(todo)
         return fields
 
-    def close(self):
-        """Writes what is not on disk yet, and says what the store was good for."""
+    def close(self, what: str):
+        """Writes what is not on disk yet, and says what the store was good for since the last time.
+
+        Args:
+          what: was done meanwhile.
+        """
         self.store.flush()
         if self.seen and distributed.is_first():
-            kept, folder = self.store.bytes / GB, self.store.directory
+            size, folder = self.store.bytes, self.store.directory
+            kept = f"{size / GB:,.2f} GB" if size >= GB else f"{size / MB:,.2f} MB"
             say(
-                f"{self.seen:,} pictures, of which {self.computed:,} went through the tower; "
-                f"features of {len(self.store):,} ({kept:.2f} GB) are in {folder}"
+                f"{what}: {self.seen:,} pictures, of which {self.computed:,} went through the "
+                f"tower; features of {len(self.store):,} ({kept}) are in {folder}"
             )
+        self.seen = self.computed = 0
 
 
 def _local(x: jax.Array, starts: list[int]) -> np.ndarray:

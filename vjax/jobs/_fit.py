@@ -89,6 +89,7 @@ def jitted_step(config: Config, graphdef: nnx.GraphDef, tx, lie):
     return jax.jit(step, donate_argnums=0, out_shardings=None if lie is None else (lie, None))
 
 
+@_features.told()
 def fit(
     config: Config,
     workdir: Path,
@@ -245,5 +246,5 @@ def fit(
         finally:
             metrics.close()
             if features:
-                features.close()
+                features.close("train")
     return state, before + time.perf_counter() - began

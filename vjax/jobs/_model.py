@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
-from vjax.attention import absent
+from vjax.attention import absent, check_heads
 from vjax.checkpoints import Checkpoints, CheckpointSet
 from vjax.config import Config, cache_root
 from vjax.console import UserError, say, table
@@ -111,11 +111,12 @@ def load(config: Config) -> Loaded:
 
     Raises:
       UserError: no such checkpoint, one that no job can prompt, patterns that match nothing, or
-        attention of another machine.
+        attention of another machine or that the mesh cannot split.
     """
     options = config.model
-    check_attention(config)
-    known, mesh = interface(config), mesh_of(config)
+    known = interface(config)
+    check_attention(config, known.spec)
+    mesh = mesh_of(config)
     several = mesh if mesh.size > 1 else None  # of one device, what is loaded lies as it comes
     adapters, rest = split_trainable(config.train.trainable)
     if options.path == "random":
@@ -141,11 +142,16 @@ def load(config: Config) -> Loaded:
     return Loaded(known.folder, known.spec, known.video, known.chat, graphdef, trainable, frozen)
 
 
-def check_attention(config: Config):
-    """Raises UserError for attention of another machine."""
+def check_attention(config: Config, spec: ModelSpec):
+    """Raises UserError for attention of another machine, or of heads that the mesh cannot split."""
     name = config.model.attention
     if needed := absent(name):
         raise UserError(f"model.attention={name} needs {needed}; auto takes what fits")
+    if config.model.context_parallel == "ulysses":
+        try:
+            check_heads(spec.text.kv_heads, dataclasses.asdict(config.mesh))
+        except ValueError as error:
+            raise UserError(f"model.{error}") from error
 
 
 def prepare(config: Config, model: VideoLLM):

@@ -281,6 +281,7 @@ def heldout_loss(
     features = _features.make(config, loaded.parts, mesh)
     make_batch = features.wrap(judged) if features else judged
 
+    @_features.told()
     def mean(trainable: nnx.State) -> dict:
         total, tokens, steps = 0.0, 0.0, plan.steps(0)
         with jax.set_mesh(mesh), progress(total=steps, desc="held-out rows", unit="batch") as bar:
@@ -291,7 +292,7 @@ def heldout_loss(
                 total, tokens = total + float(values[0]), tokens + float(values[1])
                 bar.update()
         if features:
-            features.close()
+            features.close("held-out rows")
         return {"loss": total / max(tokens, 1.0), "tokens": tokens, "samples": len(numbers)}
 
     return mean

@@ -89,6 +89,7 @@ def make(
     return suites, drops
 
 
+@_features.told()
 def run(
     config: Config,
     suites: dict[str, Sequence[Item]],
@@ -120,5 +121,5 @@ def run(
             **({"look": features} if features else {}),
         )
     if features:
-        features.close()
+        features.close(f"evaluate {what}")
     return found

@@ -75,6 +75,7 @@ def plan(config: Config, machine: Machine) -> tuple[StepPlan, dict[str, tuple[in
         raise UserError(f"plan.topology: {error}") from error
     spec = _spec(config)
     with programs_for(mesh.devices.flat[0].platform):
+        _model.check_attention(config, spec)
         graphdef, trainable, frozen = _model.abstract(config, spec)
         tx, _ = make_optimizer(config, trainable)
         with jax.set_mesh(mesh):

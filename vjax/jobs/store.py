@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from vjax.config import Config, cache_root
 from vjax.console import UserError, progress, say, table
-from vjax.jobs._corpus import real_files, resize_of
+from vjax.jobs._corpus import real_files, resize_of, skipping
 from vjax.jobs.index import index_file, open_index
 from vjax.video import shard_writer
 from vjax.video.files import alone
@@ -101,7 +101,7 @@ def _check_bad(config: Config, bad: list[tuple[str, str, str]], total: int):
     if bad and config.data.on_bad_clip == "error":
         raise UserError(
             f"{len(bad)} of {total} files are bad; remove them, or leave them out: "
-            "--config.data.on_bad_clip=skip"
+            f"{skipping(config, bad, total)}"
         )
     if len(bad) > config.data.max_bad_share * total:
         raise UserError(

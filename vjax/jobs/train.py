@@ -100,10 +100,11 @@ def _refuse(config: Config, known: _model.Interface):
     """What is asked for in vain, before clips, rows and weights are read.
 
     Raises:
-      UserError: a mesh or attention of another machine; weights that are not those of config.json;
-        patterns that match nothing; counting of frames that the model does not see.
+      UserError: a mesh or attention of another machine, or that do not go together; weights that
+        are not those of config.json; patterns that match nothing; counting of frames that the
+        model does not see.
     """
-    _model.check_attention(config)
+    _model.check_attention(config, known.spec)
     if config.model.path != "random":
         check_weights(known.folder, _model.slowed_spec(known.folder, config))
     _, trainable, _ = _model.abstract(config, known.spec)
