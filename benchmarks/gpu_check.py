@@ -1,7 +1,7 @@
 """Attention, train steps and a ring's hop on one accelerator: checked, timed, written as JSON.
 
     launch/gpu_check [--out=gpu_check.json] [--minutes=8] [--only=PATTERN] [--miniature]
-    launch/gpu_check --wheels
+    ./launch/local launch/gpu_check --wheels
 
 Needs JAX's build for the machine and the packages that --wheels lists; no weights, no network. On
 a CPU everything is miniature: it shows that the script runs. Each section is a process of its own
