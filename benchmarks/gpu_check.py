@@ -14,6 +14,7 @@ import datetime
 import functools
 import importlib.metadata
 import json
+import os
 import platform as host
 import re
 import subprocess
@@ -448,7 +449,10 @@ def apart(name: str, limit: float, small: bool) -> tuple[dict, list[dict]]:
         command += ["--miniature"] if small else []
         status, why = "done", ""
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=limit, cwd=ROOT)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=limit, cwd=ROOT,
+                env=os.environ | {"JAX_TRACEBACK_FILTERING": "off"},  # the last line is the error
+            )  # fmt: skip
             if done.returncode:
                 lines = done.stderr.strip().splitlines()
                 status, why = "failed", (lines or [f"ended with {done.returncode}"])[-1][:500]
