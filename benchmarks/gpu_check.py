@@ -1,7 +1,7 @@
 """Attention, train steps and a ring's hop on one accelerator: checked, timed, written as JSON.
 
     launch/gpu_check [--out=gpu_check.json] [--minutes=8] [--only=PATTERN] [--miniature]
-    launch/gpu_check --wheels
+    ./launch/local launch/gpu_check --wheels
 
 Needs JAX's build for the machine and the packages that --wheels lists; no weights, no network. On
 a CPU everything is miniature: it shows that the script runs. Each section is a process of its own
@@ -14,6 +14,7 @@ import datetime
 import functools
 import importlib.metadata
 import json
+import os
 import platform as host
 import re
 import subprocess
@@ -22,22 +23,29 @@ import tempfile
 import time
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import nnx
+try:
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from flax import nnx
 
-from tests.attention import dense
-from tests.interop.test_sizes import RELEASED  # sizes of released models, no weights
-from vjax.attention import api, attend, chunked
-from vjax.console import table
-from vjax.families import spec_of
-from vjax.models import lora
-from vjax.models.video_llm import VideoLLM
-from vjax.plan import flops
-from vjax.plan.machines import CHIPS, chip_of
-from vjax.train import optimizer
-from vjax.train.step import TrainState, make_step
+    from benchmarks.released import RELEASED
+    from tests.attention import dense
+    from vjax.attention import api, attend, chunked
+    from vjax.console import table
+    from vjax.families import spec_of
+    from vjax.models import lora
+    from vjax.models.video_llm import VideoLLM
+    from vjax.plan import flops
+    from vjax.plan.machines import CHIPS, chip_of
+    from vjax.train import optimizer
+    from vjax.train.step import TrainState, make_step
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"launch/gpu_check: {sys.executable} has no {error.name}: name another Python (PYTHON=...) "
+        "or install JAX's build for this machine and what `./launch/local launch/gpu_check "
+        "--wheels` lists where vjax is installed"
+    )
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = {"attention": 100, "step": 150, "ring": 80}  # seconds of a section
@@ -441,7 +449,10 @@ def apart(name: str, limit: float, small: bool) -> tuple[dict, list[dict]]:
         command += ["--miniature"] if small else []
         status, why = "done", ""
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=limit, cwd=ROOT)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=limit, cwd=ROOT,
+                env=os.environ | {"JAX_TRACEBACK_FILTERING": "off"},  # the last line is the error
+            )  # fmt: skip
             if done.returncode:
                 lines = done.stderr.strip().splitlines()
                 status, why = "failed", (lines or [f"ended with {done.returncode}"])[-1][:500]
@@ -452,14 +463,44 @@ def apart(name: str, limit: float, small: bool) -> tuple[dict, list[dict]]:
     return how, [json.loads(line) for line in lines if line.endswith("}")]
 
 
-def everything(args) -> dict:
+def asked(only: str) -> list[str]:
+    """The sections that a pattern is found in.
+
+    Raises:
+      ValueError: it is no pattern, or is found in none.
+    """
+    try:
+        found = [name for name in SECTIONS if re.search(only, name)]
+    except re.error as error:
+        raise ValueError(f"--only={only} is no regular expression: {error}") from None
+    if not found:
+        raise ValueError(f"--only={only} is found in no section: {', '.join(SECTIONS)}")
+    return found
+
+
+def check_writable(out: Path):
+    """Makes its folder; leaves the file as it was.
+
+    Raises:
+      ValueError: it cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        new = not out.exists()
+        out.open("a").close()
+        if new:
+            out.unlink()
+    except OSError as error:
+        raise ValueError(f"--out={out} cannot be written: {error.strerror}") from None
+
+
+def everything(args, names: list[str]) -> dict:
+    """Runs these sections."""
     began = time.monotonic()
     about = _apart_machine()
     small = args.miniature or about.get("platform", "cpu") == "cpu"
     sections, rows = [], []
-    for name in SECTIONS:
-        if not re.search(args.only, name):
-            continue
+    for name in names:
         kind, _, of = name.partition(" ")
         if kind == "attention" and of in about["absent"]:
             why = about["absent"][of]
@@ -566,7 +607,9 @@ def wheels() -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--out", type=Path, default=Path("gpu_check.json"))
     parser.add_argument("--minutes", type=float, default=7.5)
@@ -584,9 +627,15 @@ def main() -> int:
     elif args.section:
         section(args.section, Path(args.into), args.miniature)
     else:
-        result = everything(args)
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+        try:
+            names = asked(args.only)
+            check_writable(args.out)  # now, not after minutes
+        except ValueError as error:
+            print(f"launch/gpu_check: {error}", file=sys.stderr)
+            return 2
+        result = everything(args, names)
         print(told(result))
+        args.out.write_text(json.dumps(result, indent=1) + "\n")
         return 1 if wrong(result) else 0
     return 0
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.interop.test_sizes import RELEASED, text  # sizes of released models, no weights
+from benchmarks.released import RELEASED, text
 from vjax import config as config_lib
 from vjax.console import say
 from vjax.jobs import plan

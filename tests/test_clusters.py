@@ -42,11 +42,11 @@ def gke():
 
 @pytest.fixture
 def rendered(gke, capsys):
-    """rendered(topology, flag, ...): the manifest."""
+    """rendered(topology, flag, ..., command=...): the manifest."""
 
-    def call(topology, *flags):
+    def call(topology, *flags, command=("python", "-m", "vjax.main")):
         given = ["--name=sf2t", "--image=IMAGE", f"--topology={topology}", "--claim=shared"]
-        assert gke.main([*given, *flags, *COMMAND]) == 0
+        assert gke.main([*given, *flags, *command]) == 0
         return yaml.safe_load(capsys.readouterr().out)
 
     return call
@@ -110,6 +110,14 @@ def container_of(manifest: dict) -> dict:
 def test_shellcheck_has_nothing_to_say(file):
     done = sh([SHELLCHECK, file])
     assert done.returncode == 0, done.stdout
+
+
+def test_a_slurm_job_of_another_folder_says_where_to_submit_it(tmp_path):
+    env = os.environ | {"SLURM_SUBMIT_DIR": str(tmp_path)}
+    done = sh([LAUNCH / "slurm", *COMMAND], env=env)
+    assert done.returncode == 2
+    wanted = f"launch/slurm: no launch/local in {tmp_path}: submit from the repository's folder\n"
+    assert done.stderr == wanted
 
 
 def test_slurm_reads_all_options_of_the_script():
@@ -226,6 +234,8 @@ def test_the_tpu_flags_are_what_libtpu_does_by_itself_for_v5e(compiled):
         ("v5e:2x2", 1, "google.com/tpu", 4, ("tpu-v5-lite-podslice", "2x2")),
         ("v5e:1x1", 1, "google.com/tpu", 1, ("tpu-v5-lite-podslice", "1x1")),
         ("v6e:16x16", 64, "google.com/tpu", 4, ("tpu-v6e-slice", "16x16")),
+        ("v6e:2x4", 2, "google.com/tpu", 4, ("tpu-v6e-slice", "2x4")),
+        ("v5p:2x2x1", 1, "google.com/tpu", 4, ("tpu-v5p-slice", "2x2x1")),
         ("v5p:4x4x8", 32, "google.com/tpu", 4, ("tpu-v5p-slice", "4x4x8")),
         ("v4:2x2x2", 2, "google.com/tpu", 4, ("tpu-v4-podslice", "2x2x2")),
         ("h100:16", 2, "nvidia.com/gpu", 8, ("nvidia-h100-80gb",)),
@@ -258,8 +268,14 @@ def test_slices_are_replicas(rendered):
 @pytest.mark.parametrize(
     ("flag", "said"),
     [
-        ("--topology=v5e:4x4x4", "a slice of v5e has 2 axes"),
-        ("--topology=v5e:2x3", "6 chips: more than 4 must be a multiple of 4"),
+        ("--topology=v5e:4x4x4", "slices of v5e are 1x1, 2x2, 2x4, 4x4, "),
+        ("--topology=v5e:2x3", "slices of v5e are 1x1, 2x2, 2x4, 4x4, "),
+        ("--topology=v5e:4x2", "slices of v5e are 1x1, 2x2, 2x4, 4x4, "),
+        ("--topology=v6e:32x32", "slices of v6e are 1x1, 2x2, 2x4, 4x4, "),
+        ("--topology=v4:4x4", "slices of v4 are 2x2x1, 2x2x2, 2x2x4, "),
+        ("--topology=v5p:2x2x8", "slices of v5p are 2x2x1, 2x2x2, 2x2x4, "),
+        ("--topology=v5p:8x4x4", "multiples of 4, A <= B <= C"),
+        ("--topology=v5p:16x16x28", "at most 6,144 chips"),
         ("--topology=h100:12", "12 GPUs: more than 8 must be a multiple of 8"),
         ("--topology=v9:4x4", "v5e:4x4, of v4, v5e, v5p, v6e, or h100:16"),
         ("--topology=v5e", "v5e:4x4, of v4, v5e, v5p, v6e, or h100:16"),
@@ -282,6 +298,30 @@ def test_slices_of_one_host_or_of_gpus_are_refused(gke, capsys):
         assert "only slices of several TPU hosts" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        ["--config.mesh.fsdp=64"],
+        ["-config.mesh.fsdp", "64"],
+        ["--config.mesh.data=4", "--config.mesh.fsdp=2", "--config.mesh.fsdp=16"],
+    ],
+)
+def test_a_mesh_of_more_devices_than_the_slices_have_is_refused(gke, rendered, capsys, mesh):
+    command = ["python", "-m", "vjax.main", *mesh]
+    given = ["--name=a", "--image=b", "--topology=v5e:4x4", "--claim=c", "--slices=3"]
+    assert gke.main([*given, *command]) == 2
+    output = capsys.readouterr()
+    assert output.out == "" and "64 devices, and the machine has 48" in output.err
+    rendered("v5e:4x4", "--slices=4", command=command)
+
+
+def test_an_option_is_not_guessed_from_its_beginning(gke, capsys):
+    given = ["--name=a", "--image=b", "--topology=h100:8", "--claim=c", "--restart=3"]
+    with pytest.raises(SystemExit):
+        gke.main([*given, "echo"])
+    assert "unrecognized arguments: --restart=3" in capsys.readouterr().err
+
+
 def test_a_wrong_field_a_wrong_value_and_an_unknown_kind_are_no_pass(rendered):
     manifest = rendered("v5e:4x4")
     with pytest.raises(LookupError, match="no schema for Jobset"):
@@ -301,7 +341,7 @@ def test_a_wrong_field_a_wrong_value_and_an_unknown_kind_are_no_pass(rendered):
 
 @pytest.mark.parametrize("topology", ["v5e:4x4", "h100:16"])
 def test_a_pod_runs_the_command_as_it_was_given(rendered, repository, topology):
-    container = container_of(rendered(topology))
+    container = container_of(rendered(topology, command=COMMAND))
     done = sh([*container["command"], *container["args"]], cwd=repository)
     assert done.stdout.splitlines()[: len(COMMAND)] == list(COMMAND), done.stderr
 
@@ -408,22 +448,46 @@ printf "%s\\n" "$@" "$LIBTPU_INIT_ARGS" >said.new; mv said.new "said-$1"
 """
 
 
-def test_a_tpu_pod_is_set_up_run_and_stopped_on_every_host(
-    fakes, repository, tmp_path, monkeypatch
-):
+@pytest.fixture
+def hosts(tmp_path, monkeypatch):
+    """Where vjax goes on two hosts that have nothing yet."""
+    folders = [tmp_path / "hosts" / name / "vjax" for name in "01"]
+    for folder in folders:
+        folder.parent.mkdir(parents=True)
+    monkeypatch.setenv("HOSTS", str(tmp_path / "hosts"))
+    return folders
+
+
+@pytest.fixture
+def pod(fakes, repository, hosts):
+    """pod(word, ...): what launch/tpu_vm says of these hosts."""
     fakes("gcloud", GCLOUD)
     fakes("local", STAYS, repository / "launch")
     fakes("python3.11", "#!/bin/sh\n")
-    hosts = [tmp_path / "hosts" / name / "vjax" for name in "01"]
-    for host in hosts:
-        host.parent.mkdir(parents=True)
-    monkeypatch.setenv("HOSTS", str(tmp_path / "hosts"))
     for command in ("init -q", "add -A", "-c user.name=a -c user.email=a@b commit -qm all"):
         assert sh(["git", *command.split()], cwd=repository).returncode == 0
+    return lambda *command: sh(["launch/tpu_vm", "pod", "zone", *command], cwd=repository)
 
-    def pod(*command):
-        return sh(["launch/tpu_vm", "pod", "zone", *command], cwd=repository)
 
+def test_a_run_before_the_setup_says_so_and_leaves_nothing(pod, hosts):
+    done = pod("run", *COMMAND)
+    assert done.returncode == 1
+    assert done.stderr == "no vjax here: launch/tpu_vm pod zone setup\n"
+    assert not list(hosts[0].parent.iterdir())
+
+
+def test_no_run_to_stop_is_an_error(pod, hosts):
+    done = pod("stop")
+    assert (done.returncode, done.stderr) == (1, "no run is going on\n")
+    hosts[0].mkdir()
+    ended = subprocess.Popen("true")
+    ended.wait()
+    (hosts[0] / "run.pid").write_text(f"{ended.pid}\n")
+    done = pod("stop")
+    assert (done.returncode, done.stderr) == (1, "no run is going on\n")
+
+
+def test_a_tpu_pod_is_set_up_run_and_stopped_on_every_host(pod, hosts):
     def wait(name):
         wanted = " && ".join(f"[ -e {host / name} ]" for host in hosts)
         assert (
@@ -439,7 +503,7 @@ def test_a_tpu_pod_is_set_up_run_and_stopped_on_every_host(
         assert said[5] == "jax[tpu]" and (host / "launch" / "flags").exists()
 
     done = pod("run", *COMMAND)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     wait("said-python")
     for host in hosts:
         said = (host / "said-python").read_text().splitlines()

@@ -89,7 +89,7 @@ def test_a_section_that_hangs_costs_no_other(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(gpu_check, "LEAST", 0.1)
     clock = iter([0, 0, 440, 446, 446])
     monkeypatch.setattr(gpu_check.time, "monotonic", lambda: next(clock, 446))
-    out = tmp_path / "made.json"
+    out = tmp_path / "new" / "made.json"  # in a folder that is made
     monkeypatch.setattr(sys, "argv", ["gpu_check", f"--out={out}", "--minutes=7.5"])
     assert gpu_check.main() == 1
     result = json.loads(out.read_text())
@@ -108,8 +108,68 @@ def test_wheels_are_pinned_and_pure():
     lines = done.stdout.splitlines()
     names = {line.partition("==")[0] for line in lines if not line.startswith("#")}
     assert {"flax", "optax", "einops", "jaxtyping"} <= names
-    assert not {"jax", "jaxlib", "numpy"} & names
+    assert not {"jax", "jaxlib", "numpy", "pytest", "torch"} & names
     assert "msgpack" in "".join(line for line in lines if line.startswith("#"))
+
+
+def test_packages_of_the_tests_are_not_needed():
+    absent = ("pytest", "hypothesis", "beartype", "torch", "transformers", "skimage")
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import benchmarks.gpu_check"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=gpu_check.ROOT
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_python_without_jax_is_told_in_a_line_where_the_wheels_are_listed(tmp_path):
+    bare = tmp_path / "python3"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')  # sees no installed package
+    bare.chmod(0o755)
+    done = subprocess.run(
+        [SCRIPT, "--wheels"], env=os.environ | {"PYTHON": str(bare)}, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "has no jax" in done.stderr and "gpu_check --wheels" in done.stderr
+
+
+@pytest.fixture
+def nothing_runs(monkeypatch):
+    """nothing_runs(flag, ...): the exit code of a call that must end before any section."""
+    monkeypatch.delattr(gpu_check, "everything")
+
+    def call(*flags):
+        monkeypatch.setattr(sys, "argv", ["gpu_check", *flags])
+        return gpu_check.main()
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("only", "said"),
+    [("rinng", "is found in no section: attention xla, "), ("(", "is no regular expression: ")],
+)
+def test_a_pattern_of_no_section_is_refused(nothing_runs, tmp_path, capsys, only, said):
+    out = tmp_path / "made.json"
+    assert nothing_runs(f"--out={out}", f"--only={only}") == 2
+    output = capsys.readouterr()
+    assert output.err.startswith(f"launch/gpu_check: --only={only} {said}")
+    assert output.err.count("\n") == 1 and not out.exists()
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(
+    nothing_runs, tmp_path, capsys
+):
+    (tmp_path / "file").touch()
+    for out in (tmp_path, tmp_path / "file" / "made.json"):
+        assert nothing_runs(f"--out={out}") == 2
+        assert f"--out={out} cannot be written: " in capsys.readouterr().err
+
+
+def test_an_option_is_not_guessed_from_its_beginning(nothing_runs, capsys):
+    with pytest.raises(SystemExit):
+        nothing_runs("--onl=ring")
+    assert "unrecognized arguments: --onl=ring" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("backend", ["xla", "chunked", "cudnn"])

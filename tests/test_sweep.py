@@ -140,3 +140,11 @@ def test_emitted_slurm_script_runs_each_command_once(sweep, runs, capsys, tmp_pa
             "python", "-m", "vjax.main", "--config=toy.py", f"--config.lora.rank={rank}",
             f"--config.seed={seed}", "--config.optim.groups=('a b=1',)",
         ]  # fmt: skip
+
+
+def test_the_slurm_script_of_another_folder_says_where_to_submit_it(sweep, runs, capsys, tmp_path):
+    assert sweep.main(["--emit=slurm", *GRID]) == 0
+    script = capsys.readouterr().out
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == f"no launch/local in {tmp_path}: submit from the repository's folder\n"

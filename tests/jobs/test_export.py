@@ -2,7 +2,7 @@
 
 import types
 
-from tests.interop.test_sizes import RELEASED
+from benchmarks.released import RELEASED
 from vjax.families import spec_of
 from vjax.jobs.export import _resized
 from vjax.models.resize import resized_spec

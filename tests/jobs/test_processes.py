@@ -1,12 +1,15 @@
 """The job in two processes of four devices each, started as users start them; one is lost."""
 
 import dataclasses
+import importlib.machinery
+import importlib.util
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -49,6 +52,52 @@ def dying(launch):
         return launch(workdir, *flags, command=command)
 
     return call
+
+
+def started(*words):
+    """The exit code of launch/processes, and what it says on stderr."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "launch" / "processes", *words], capture_output=True, text=True
+    )
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--num_processes=0"], "--num_processes=0: at least 1"),
+        (["--num_processes=2", "--here=0"], "--here=0: at least 1"),
+        (["--num_processes=2", "--first=-1"], "--first=-1: at least 0"),
+        (["--num_processes=2", "--heartbeat=5"], "unrecognized arguments: --heartbeat=5"),
+    ],
+)
+def test_flags_that_start_nothing_are_refused(flags, said):
+    code, stderr = started(*flags, "echo", "ran")
+    assert code == 2 and stderr.endswith(f"processes: error: {said}\n")
+
+
+def test_a_command_that_there_is_not_is_said_in_a_line():
+    wanted = "launch/processes: nosuch does not start: No such file or directory\n"
+    assert started("--num_processes=2", "nosuch") == (127, wanted)
+
+
+def test_processes_before_one_that_does_not_start_are_not_left_behind(monkeypatch):
+    loader = importlib.machinery.SourceFileLoader("processes", str(ROOT / "launch" / "processes"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("processes", loader))
+    loader.exec_module(module)
+    begun = []
+
+    def child(number, command):
+        if number == 1:
+            raise PermissionError(13, "Permission denied")
+        begun.append(subprocess.Popen(["sleep", "600"]))
+        return types.SimpleNamespace(process=begun[0])
+
+    monkeypatch.setattr(module, "Child", child)
+    monkeypatch.setattr(sys, "argv", ["processes", "--num_processes=2", "sleep"])
+    assert module.main() == 126
+    assert begun[0].wait(60) == -signal.SIGKILL
 
 
 def loss_of(workdir):
