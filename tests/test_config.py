@@ -282,6 +282,17 @@ def test_fresh_starts_over_with_the_new_config(toy):
     assert [path.name for path in run.workdir.iterdir()] == ["config.json"]
 
 
+def test_a_workdir_that_is_a_file_is_an_error(toy, tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UserError, match="--workdir=run is a file"):
+        main.open_workdir(toy("--config=toy.py", "--workdir=run"))
+
+
+def test_of_a_tuple_that_is_given_twice_the_last_counts(toy):
+    flags = ("--config.needle.lengths=(2,4)", "--config.needle.lengths=(8,)")
+    assert toy("--config=toy.py", *flags).config.needle.lengths == (8,)
+
+
 def test_fresh_deletes_no_folder_that_is_no_run(toy, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_text("x")

@@ -97,7 +97,7 @@ def parse(argv: Sequence[str], values: flags.FlagValues | None = None) -> Run:
     if values is None:
         values = flags.FlagValues()
         define_flags(values, argv)
-    argv = _of_run(argv)
+    argv = _last(_of_run(argv))
     _check_config_flags(argv)
     try:
         rest = values(argv)
@@ -159,6 +159,16 @@ def _of_run(argv: Sequence[str]) -> Sequence[str]:
     return [argv[0], f"--config={SAVED}:{workdir}", *argv[1:]]
 
 
+def _last(argv: Sequence[str]) -> list[str]:
+    """The command line with the last of several values of a field, as of other flags.
+
+    ml_collections would join those of a tuple.
+    """
+    named = [re.match(r"--?config\.([\w.]+)=", arg) for arg in argv]
+    last = {match[1]: n for n, match in enumerate(named) if match}
+    return [arg for n, arg in enumerate(argv) if not named[n] or last[named[n][1]] == n]
+
+
 def _check_config_flags(argv: Sequence[str]):
     """The config file must exist and every overridden key too; absl would show a traceback."""
     named = any(re.match(r"--?config($|=)", arg) for arg in argv)
@@ -186,6 +196,8 @@ def open_workdir(run: Run) -> bool:
             `--fresh` would delete a folder that is no run.
     """
     workdir, file = run.workdir, run.workdir / "config.json"
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir={workdir} is a file: name a folder")
     if run.fresh and run.job in EMPTYING and workdir.exists():
         if not file.is_file() and any(workdir.iterdir()):
             raise UserError(f"--fresh would delete {workdir}, which holds no run (no config.json)")

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import cloudpickle
 import numpy as np
 import pytest
 
@@ -29,6 +30,11 @@ def test_the_same_on_a_fresh_plan_asked_in_another_order(plan):
     want = {i: ids(plan, i) for i in asked}
     other = made_up.plan()
     assert {i: ids(other, i) for i in reversed(asked)} == want
+
+
+def test_the_same_in_a_worker_process(plan):
+    other = cloudpickle.loads(cloudpickle.dumps(plan))  # as Grain sends it
+    assert [ids(other, i) for i in range(3)] == [ids(plan, i) for i in range(3)]
 
 
 def test_another_seed_is_another_plan(plan):

@@ -72,13 +72,22 @@ class TrainPlan:
             for task in TASKS
             if share[source] * weights[task] > 0
         }
-        self._kept = functools.lru_cache(maxsize=2)(self._epoch)
+        self._kept: dict[int, Epoch] = {}  # the last two that were asked for
         self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict:
+        return vars(self) | {"_kept": {}, "_lock": None}  # of a worker process, its own
+
+    def __setstate__(self, state: dict):
+        vars(self).update(state, _lock=threading.Lock())
 
     def epoch(self, epoch: int) -> Epoch:
         """All items of an epoch; readers that ask at the same time wait for a single draw."""
         with self._lock:
-            return self._kept(epoch)
+            if epoch not in self._kept:
+                made = self._epoch(epoch)
+                self._kept = dict([*self._kept.items()][-1:]) | {epoch: made}
+            return self._kept[epoch]
 
     def _records(self, epoch: int) -> tuple[dict[tuple[str, str], list[FragmentItem]], list[Drop]]:
         cells: dict[tuple[str, str], list[FragmentItem]] = defaultdict(list)
