@@ -13,7 +13,7 @@ on rows of up to 16 frames, and asks it at up to 128, in three minutes on two CP
 """
 
 from experiments import sf2t
-from vjax.config import defaults
+from vjax.config import defaults, no_preset
 
 
 def get_config(arg: str = "tiny"):
@@ -24,7 +24,7 @@ def get_config(arg: str = "tiny"):
         config.needle.batch_size = 1
         return config
     if arg != "tiny":
-        raise ValueError(f"preset {arg!r} is none of tiny, {', '.join(sf2t.RELEASES)}")
+        raise no_preset(arg, ("tiny", *sf2t.RELEASES))
     config = defaults()
     config.name, config.preset = "needle", arg
     config.data.source = "procedural"

@@ -13,7 +13,7 @@ Presets:
                        steps in ten minutes show that it runs, and are too few to learn from
 """
 
-from vjax.config import defaults
+from vjax.config import defaults, no_preset
 from vjax.families.registry import RELEASES
 from vjax.families.spec import Release
 from vjax.video.world.questions import scene_wordings
@@ -51,7 +51,7 @@ def get_config(arg: str = ""):
         config.eval.items_real = 30
         config.eval.items_scene = 30
     elif config.preset != "tiny":
-        raise ValueError(f"preset {arg!r} is none of tiny, smoke, smollm2, {', '.join(RELEASES)}")
+        raise no_preset(config.preset, ("tiny", "smoke", "smollm2", *RELEASES))
     return config
 
 

@@ -10,11 +10,12 @@ checkpoint folders as released.
 """
 
 from experiments import sf2t
+from vjax.config import no_preset
 
 
 def get_config(arg: str = "tiny"):
     if arg not in ("tiny", "smollm2", *sf2t.RELEASES):
-        raise ValueError(f"preset {arg!r} is none of tiny, smollm2, {', '.join(sf2t.RELEASES)}")
+        raise no_preset(arg, ("tiny", "smollm2", *sf2t.RELEASES))
     config = sf2t.get_config(arg)
     config.name = "sft"
     config.train.questions = "rows"

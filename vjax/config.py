@@ -14,7 +14,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -85,6 +85,14 @@ def saved(workdir: Path) -> Config | None:
         return freeze(json.loads(file.read_text()))
     except (json.JSONDecodeError, ConfigError) as error:
         raise UserError(f"{file}: {error}; start over: --config=FILE.py --fresh") from None
+
+
+def no_preset(arg: str, presets: Iterable[str]) -> ConfigError:
+    """For an experiment file to raise, which knows these."""
+    presets = list(presets)
+    like = difflib.get_close_matches(arg, presets, n=3, cutoff=0.5)
+    known = f"did you mean {' or '.join(like)}?" if like else f"there are {', '.join(presets)}"
+    return ConfigError(f"there is no preset {arg!r}; {known}")
 
 
 def to_dict(config: Config) -> dict[str, Any]:

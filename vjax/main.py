@@ -107,7 +107,7 @@ def parse(argv: Sequence[str], values: flags.FlagValues | None = None) -> Run:
             config_lib.check_value(*override.groups())
         said = str(error).strip()
         if "Traceback" in said:  # of the config file, in absl's message; its last line says why
-            said = said.splitlines()[-1]
+            said = re.sub(r"^[\w.]+Error: ", "", said.splitlines()[-1])
         raise UserError(said) from None
     if rest[1:]:
         raise UserError(f"unexpected argument {rest[1]!r}: flags are written --name=value")
