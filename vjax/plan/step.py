@@ -145,9 +145,10 @@ def gib(size: float) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds for people."""
-    if seconds < 1:
-        return f"{1e3 * seconds:.1f} ms"
-    return f"{seconds:.1f} s" if seconds < 3600 else f"{seconds / 3600:,.1f} hours"
+    for unit, size, most in (("ms", 1e-3, 1), ("s", 1, 120), ("min", 60, 7200)):
+        if seconds < most:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds / 3600:,.1f} h"
 
 
 def suggest(config: Config, memory: Memory, limit: int) -> str:
