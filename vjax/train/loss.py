@@ -7,8 +7,8 @@ from jaxtyping import Array, Int
 
 from vjax.sharding import laid, pieces
 
-SHARE = 8  # a row is scored in at least so many blocks,
-TOKENS = 2048  # and a device scores at most about so many tokens at once
+SHARE = 8  # rows with answers in less than one token of so many are scored there alone
+TOKENS = 2048  # and a device scores at most about so many at once
 
 
 def token_loss(
@@ -16,41 +16,43 @@ def token_loss(
 ) -> tuple[Array, Array]:
     """Summed cross-entropy over weighted target tokens, and the sum of weights, float32 [].
 
-    Tokens with answers come first, and where one block holds them all, no other is scored; else
-    blocks are, one after another. Logits of one block, float32 over the vocabulary, are all that is
-    held of them. Blocks are of each device's own part of a row.
+    Tokens with answers come first; where the first few blocks hold them all, no others are scored.
+    Logits of one block, float32 over the vocabulary, are all that is held of them. Blocks are of
+    each device's own part of a row.
     """
     hidden, _ = model(batch, dtype=dtype, remat=remat, key=key)
     weights = batch["loss_weights"]
     B, T = weights.shape
     ways = pieces("length", T)
     local = T // ways
+    few = max(1, local // SHARE)
     share = max(SHARE, B // pieces("batch", B) * local // TOKENS)
     size = max(1, local // share)
 
-    order = jnp.argsort(weights.reshape(B, ways, local) == 0, axis=2, stable=True)
-    answers = jnp.max(jnp.sum(weights.reshape(B, ways, local) != 0, axis=2))
+    empty = (weights == 0).reshape(B, ways, local)
+    order = jnp.argsort(empty, axis=2, stable=True)
+    answers = jnp.max(jnp.sum(~empty, axis=2))
     blocks = [_blocks(x, order, size) for x in (hidden, batch["targets"], weights)]
     head = model.decoder.head_matrix(dtype)
 
-    def nll(hidden, targets, weights):
+    @jax.checkpoint
+    def add(total, block):
+        hidden, targets, weights = block
         scores = model.decoder.logits(hidden, head)
-        found = optax.softmax_cross_entropy_with_integer_labels(scores, targets)
-        return jnp.sum(found * weights)
+        nll = optax.softmax_cross_entropy_with_integer_labels(scores, targets)
+        return total + jnp.sum(nll * weights), None
 
-    def first(*blocks):
-        return nll(*(x[0] for x in blocks))
-
-    def every(*blocks):
-        add = jax.checkpoint(lambda total, block: (total + nll(*block), None))
+    def scored(*blocks):
         return jax.lax.scan(add, jnp.zeros(()), blocks)[0]
 
-    @jax.checkpoint  # a cond keeps what either branch would need
-    def scored(*blocks):
-        return jax.lax.cond(answers <= size, first, every, *blocks)
+    some = -(-few // size)
 
-    total = scored(*blocks)
-    return total, jnp.sum(weights)
+    @jax.checkpoint  # a cond keeps what either branch would need
+    def total(*blocks):
+        first = [x[:some] for x in blocks]
+        return jax.lax.cond(answers <= some * size, lambda: scored(*first), lambda: scored(*blocks))
+
+    return total(*blocks), jnp.sum(weights)
 
 
 def _blocks(x: Array, order: Int[Array, "B ways local"], size: int) -> Array:
