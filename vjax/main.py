@@ -113,8 +113,9 @@ def parse(argv: Sequence[str], values: flags.FlagValues | None = None) -> Run:
         raise UserError(f"unexpected argument {rest[1]!r}: flags are written --name=value")
     if values.config is not None:
         spec = values["config"].config_filename
-        clips = _overrides(argv, "data.clips") and values.config.data.clips
-        if clips and not _overrides(argv, "data.source"):
+        overridden = [_overridden(arg) for arg in argv]
+        clips = "data.clips" in overridden and values.config.data.clips
+        if clips and "data.source" not in overridden:
             values.config.data.source = "folder"
         config = config_lib.named(values.config, spec)
         if values.workdir:
@@ -142,10 +143,14 @@ def parse(argv: Sequence[str], values: flags.FlagValues | None = None) -> Run:
     return Run(values.job, config, workdir, values.fresh, processes)
 
 
-def _overrides(argv: Sequence[str], key: str = "") -> bool:
-    """Whether the command line overrides that field, or any."""
-    pattern = re.compile(rf"--?(?:no)?config\.{re.escape(key) or '.*'}(=|$)")
-    return any(pattern.match(arg) for arg in argv)
+def _overridden(arg: str) -> str | None:
+    """The field that an argument overrides: lora.rank of --config.lora.rank=8."""
+    match = re.match(r"--?(?:no)?config\.([^=]*)", arg)
+    return match and match[1]
+
+
+def _names_config(argv: Sequence[str]) -> bool:
+    return any(re.match(r"--?config($|=)", arg) for arg in argv)
 
 
 def _of_run(argv: Sequence[str]) -> Sequence[str]:
@@ -153,8 +158,8 @@ def _of_run(argv: Sequence[str]) -> Sequence[str]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-workdir", "--workdir", nargs="?")
     workdir = parser.parse_known_args(argv[1:])[0].workdir
-    named = any(re.match(r"--?config($|=)", arg) for arg in argv)
-    if named or not workdir or not _overrides(argv) or not config_lib.saved(Path(workdir)):
+    needed = any(map(_overridden, argv)) and not _names_config(argv)
+    if not needed or not workdir or not config_lib.saved(Path(workdir)):
         return argv
     return [argv[0], f"--config={SAVED}:{workdir}", *argv[1:]]
 
@@ -164,19 +169,19 @@ def _last(argv: Sequence[str]) -> list[str]:
 
     ml_collections would join those of a tuple.
     """
-    named = [re.match(r"--?config\.([\w.]+)=", arg) for arg in argv]
-    last = {match[1]: n for n, match in enumerate(named) if match}
-    return [arg for n, arg in enumerate(argv) if not named[n] or last[named[n][1]] == n]
+    keys = [_overridden(arg) if "=" in arg else None for arg in argv]
+    last = {key: n for n, key in enumerate(keys)}
+    return [arg for n, arg in enumerate(argv) if keys[n] is None or last[keys[n]] == n]
 
 
 def _check_config_flags(argv: Sequence[str]):
     """The config file must exist and every overridden key too; absl would show a traceback."""
-    named = any(re.match(r"--?config($|=)", arg) for arg in argv)
+    named = _names_config(argv)
     for i, arg in enumerate(argv):
-        if override := re.match(r"--?(?:no)?config\.([^=]*)", arg):
+        if (key := _overridden(arg)) is not None:
             if not named:
                 raise UserError(f"{arg}: name the config that it overrides too, --config=FILE.py")
-            config_lib.check_key(override[1])
+            config_lib.check_key(key)
         elif given := re.fullmatch(r"--?config(?:=(.*))?", arg):
             spec = given[1] if given[1] is not None else "".join(argv[i + 1 : i + 2])
             file = Path(spec.split(":")[0])
